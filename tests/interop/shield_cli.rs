@@ -6,14 +6,12 @@
 
 use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use terok_clearance::socket::{HubSocketPaths, RuntimeDir, SocketLayout};
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::UnixStream;
 
-use crate::harness::{Container, Rootless, Running, Side, Stack, while_repeating};
+use crate::harness::{Container, Rootless, Running, Side, Stack};
 
 const ALLOWED: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 7);
 /// The newest, where one will do.
@@ -54,8 +52,8 @@ impl World {
 
     /// Starts the container, and returns once its reader has reported to `asker`.
     async fn start(&self, asker: &mut impl Asker) {
-        let ingester = self.machine.seen(&self.sockets.ingester);
-        asker.listens(&ingester).await;
+        let mut reporter = self.machine.reporter(&self.sockets.ingester);
+        asker.listens(&mut reporter).await;
         self.machine.start(&self.container).await;
         // By then it listens to the firewall.
         let started = asker.container().await;
@@ -117,7 +115,7 @@ impl World {
 /// Somebody who hears a hub's questions and answers them.
 trait Asker {
     /// Waits until what the hub is told from now on is heard.
-    async fn listens(&mut self, ingester: &Path);
+    async fn listens(&mut self, reporter: &mut Running);
     /// Waits for news of a container's reader, and returns the container, and why it ended if it did.
     async fn container(&mut self) -> (String, Option<String>);
     /// Waits for the question about an address, answers it, and waits until the answer is in force.
@@ -144,7 +142,7 @@ impl Prompt {
 }
 
 impl Asker for Prompt {
-    async fn listens(&mut self, _ingester: &Path) {
+    async fn listens(&mut self, _reporter: &mut Running) {
         assert_eq!(self.next("ready").await["hubs"], 1);
     }
 
@@ -217,11 +215,19 @@ impl Client {
 }
 
 impl Asker for Client {
-    async fn listens(&mut self, ingester: &Path) {
+    async fn listens(&mut self, reporter: &mut Running) {
         // It says that it started before its subscription is with the hub, and theirs repeats
         // nothing: tell it something harmless until it is heard.
         let harmless = json!({"type": "shield_up", "container": "nobody"});
-        while_repeating(ingester, &harmless, self.next("shield_up")).await;
+        let mut heard = std::pin::pin!(self.next("shield_up"));
+        let mut again = tokio::time::interval(Duration::from_millis(50));
+        loop {
+            tokio::select! {
+                biased;
+                _ = &mut heard => return,
+                _ = again.tick() => reporter.say(&harmless.to_string()).await,
+            }
+        }
     }
 
     async fn container(&mut self) -> (String, Option<String>) {
@@ -363,7 +369,7 @@ type Order<'a> = (&'a str, &'a str, &'a str, &'a str);
 
 /// A hub and a helper of the same kind, and the Python client of both.
 struct Pair {
-    reader: UnixStream,
+    reader: Running,
     client: Client,
     _parts: [Running; 2],
 }
@@ -373,9 +379,8 @@ impl Pair {
         let helper = helper(machine, sockets, by).await;
         let hub = serve_hub(machine, sockets, by).await;
         let mut client = Client::of(machine, sockets).await;
-        let ingester = machine.seen(&sockets.ingester);
-        client.listens(&ingester).await;
-        let reader = UnixStream::connect(&ingester).await.unwrap();
+        let mut reader = machine.reporter(&sockets.ingester);
+        client.listens(&mut reader).await;
         Self {
             reader,
             client,
@@ -389,8 +394,7 @@ impl Pair {
         let id = format!("{container}:{action}");
         let event = json!({"type": "pending", "container": container, "id": id, "dest": dest,
             "port": 443, "proto": 6, "domain": domain, "dossier": {}, "ts": ""});
-        let line = format!("{event}\n");
-        self.reader.write_all(line.as_bytes()).await.unwrap();
+        self.reader.say(&event.to_string()).await;
         let asked = self.client.next("connection_blocked").await;
         assert_eq!(asked["request_id"], id.as_str());
         let mut said = self.client.verdict(&asked, action).await;

@@ -2,12 +2,14 @@
 //! Unix sockets: their paths, and connections within one user.
 //!
 //! Every socket has mode 0600 from the moment of its creation, and lies in a directory of the same
-//! user with mode 0700. On every connection both ends check the peer's user id with the kernel.
+//! user with mode 0700. On every connection both ends check the peer's user id with the kernel, and
+//! the listener refuses processes of sandboxes and containers, which may have the same one.
 
 mod accept;
 mod bind;
 mod connect;
 mod paths;
+mod peer_namespaces;
 
 pub use accept::ConnectionAcceptor;
 pub use bind::{SameUserListener, SocketBindError, bind};

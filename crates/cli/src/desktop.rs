@@ -18,7 +18,7 @@ pub(crate) fn popup_desktop_config(
         categories: popup_categories(context),
         zone: system_time_zone(),
         runtime_dir: environment.private_runtime_dir()?.to_owned(),
-        podman: environment.find_program("podman"),
+        podman: environment.find_protected_program("podman"),
     })
 }
 

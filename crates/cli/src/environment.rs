@@ -146,6 +146,11 @@ impl UserEnvironment {
         netns::find_program(name, self.search_path.as_ref()?)
     }
 
+    /// Returns the first such file that a sandbox of this user could not have written.
+    pub fn find_protected_program(&self, name: &str) -> Option<PathBuf> {
+        netns::find_protected_program(name, self.search_path.as_ref()?)
+    }
+
     /// Returns `true` if a reader was started inside the network namespace of its sandbox.
     pub const fn is_inside_netns(&self) -> bool {
         self.is_inside_netns

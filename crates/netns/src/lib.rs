@@ -34,6 +34,6 @@ pub use pollable_fd::PollableFd;
 pub use process::ProcessHandle;
 pub use process_file::read_process_file;
 pub use route_watcher::RouteWatcher;
-pub use search_path::{find_program, find_program_in};
+pub use search_path::{find_program, find_program_in, find_protected_program};
 pub use sibling_netns::{SiblingNetnsError, enter_sibling_netns};
 pub use stderr_capture::{StderrCapture, StderrPart};

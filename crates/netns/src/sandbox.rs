@@ -11,18 +11,21 @@
 //! network. Only [`Sandbox::start`] starts the workload. Dropping a sandbox ends all of its
 //! processes at any time, and so does the end of the calling process, however caused.
 
+mod cgroup;
+mod id_maps;
 mod init;
 pub(crate) mod init_channel;
+mod limits;
 mod mount_plan;
 mod mountinfo;
 mod mounts;
+mod owned_copies;
 mod seccomp;
 mod socket_broker;
 mod stream_kind;
 mod userns_restriction;
 mod workload;
 
-use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -30,17 +33,20 @@ use std::path::PathBuf;
 
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socketpair};
 use rustix::process::{
-    DumpableBehavior, Signal, WaitId, WaitIdOptions, getegid, geteuid, set_dumpable_behavior,
-    waitid,
+    DumpableBehavior, Signal, WaitId, WaitIdOptions, set_dumpable_behavior, waitid,
 };
 use rustix::termios::{Termios, Winsize};
 use thiserror::Error;
 
+pub(crate) use id_maps::is_machine_root;
+pub use limits::SandboxLimits;
 pub use stream_kind::StreamKind;
 pub use userns_restriction::UsernsRestriction;
 pub use workload::WorkloadSpec;
 
 use crate::{NetnsRef, PollableFd, ProcessHandle, sys};
+use cgroup::SandboxCgroup;
+use id_maps::OperatorIds;
 use init_channel::{InitCommand, InitFault, InitReport, receive_packet};
 
 /// The configuration of a sandbox.
@@ -56,6 +62,17 @@ pub struct SandboxSpec {
     /// Sockets of the operator's side that the workload may connect to. All other sockets in the
     /// file system are out of its reach unless it bound them itself, whatever their path.
     pub shared_sockets: Vec<PathBuf>,
+    /// Programs that the workload cannot change or replace: they stay at their path, read-only.
+    pub read_only_programs: Vec<PathBuf>,
+    /// Files that programs trust only if root or the user owns them. The workload sees copies of
+    /// those that another user owns: inside, root of the machine is nobody.
+    pub owned_files: Vec<PathBuf>,
+    /// Limits of the workload.
+    pub limits: SandboxLimits,
+    /// The machine's root may mount `/proc` and control groups anew, as sandboxes inside the
+    /// sandbox do. It can then change the settings of the kernel and end its supervisor: the
+    /// sandbox confines it no longer. Ordinary users may always do so, without these rights.
+    pub root_may_nest: bool,
     /// The name servers of `/etc/resolv.conf` inside.
     pub resolvers: Vec<IpAddr>,
     /// The domains of `/etc/resolv.conf` inside that complete names of one label.
@@ -91,6 +108,9 @@ pub enum SandboxBuildError {
     /// The kernel refuses a new `/proc` because parts of the present one are masked.
     #[error("this machine does not allow a sandbox: parts of /proc are masked, as in a container")]
     MaskedProc(#[source] io::Error),
+    /// The machine's root asked for a limit of processes, and the kernel has none here.
+    #[error("this machine cannot limit the processes of root")]
+    NoProcessLimit,
     /// The calling process has more than one thread.
     #[error("a process with several threads cannot build a sandbox")]
     Multithreaded,
@@ -135,6 +155,9 @@ impl SandboxBuildError {
                  (podman: --security-opt unmask=ALL, \
                  docker: --security-opt systempaths=unconfined).",
             ),
+            Self::NoProcessLimit => Some(
+                "It needs Linux 6.14, or a control group of its own with the controller `pids`.",
+            ),
             Self::Multithreaded
             | Self::SharedSocket { .. }
             | Self::Stream { .. }
@@ -165,6 +188,7 @@ pub struct Sandbox {
     init: InitProcess,
     control: OwnedFd,
     terminal: Option<OwnedFd>,
+    cgroup: Option<SandboxCgroup>,
 }
 
 impl Sandbox {
@@ -193,27 +217,42 @@ impl Sandbox {
             None,
         )
         .map_err(|error| at("making a socket pair")(error.into()))?;
-        let ids = init::OperatorIds {
-            user: geteuid().as_raw(),
-            group: getegid().as_raw(),
-        };
+        let ids = OperatorIds::current();
+        let mut cgroup = SandboxCgroup::create(&spec.limits);
         let spaces = libc::CLONE_NEWUSER
             | libc::CLONE_NEWNS
             | libc::CLONE_NEWPID
             | libc::CLONE_NEWNET
             | libc::CLONE_NEWIPC
-            | libc::CLONE_NEWUTS
-            | libc::CLONE_NEWCGROUP;
+            | libc::CLONE_NEWUTS;
+        if spec.limits.processes.is_some() && limits::lacks_process_limit(cgroup.as_ref()) {
+            return Err(SandboxBuildError::NoProcessLimit);
+        }
+        let mut limits = limits::plan_limits(&spec.limits, cgroup.as_ref());
+        if cgroup::exposes_caller(cgroup.as_ref()) && !spec.root_may_nest {
+            limits.forbid_cgroup_namespaces();
+        }
         let ours = control.as_fd();
         let init = sys::clone::spawn_in_namespaces(spaces, || {
             // A copy of the parent's end would hide the death of the parent from the sandbox.
             sys::close_in_child(ours);
-            init::run_init(spec, &plan, &theirs, ids)
+            let inputs = init::InitInputs {
+                spec,
+                plan: &plan,
+                limits: &limits,
+                ids,
+            };
+            init::run_init(&inputs, &theirs)
         });
         let init = InitProcess(init.map_err(clone_error)?);
         drop(theirs);
 
-        write_id_maps(&init.0, 0, ids.user, 0, ids.group).map_err(|source| {
+        if let Some(group) = &cgroup {
+            group
+                .admit(&init.0)
+                .map_err(at("moving the sandbox into its control group"))?;
+        }
+        ids.map_outer(&init.0).map_err(|source| {
             let fault = InitFault::at_step("mapping the user")(source);
             build_error(fault)
         })?;
@@ -226,6 +265,7 @@ impl Sandbox {
                 init,
                 control,
                 terminal,
+                cgroup: cgroup.take(),
             }),
             (Some(InitReport::Failed(fault)), _) => Err(build_error(fault)),
             _ => Err(SandboxBuildError::InitDied),
@@ -256,6 +296,7 @@ impl Sandbox {
                 control: PollableFd::new(self.control).map_err(lost)?,
                 terminal: self.terminal,
                 init: self.init,
+                _cgroup: self.cgroup,
             }),
             (Some(InitReport::NotExecuted(errno)), _) => {
                 let error = io::Error::from_raw_os_error(errno);
@@ -283,6 +324,8 @@ pub struct RunningSandbox {
     control: PollableFd,
     terminal: Option<OwnedFd>,
     init: InitProcess,
+    /// Removed when the process above has ended.
+    _cgroup: Option<SandboxCgroup>,
 }
 
 /// A change of a workload's state.
@@ -373,20 +416,6 @@ fn require_harmless_streams(spec: &SandboxSpec) -> Result<(), SandboxBuildError>
 fn receive_report(control: &OwnedFd) -> io::Result<(Option<InitReport>, Option<OwnedFd>)> {
     let (packet, with) = receive_packet(control, RecvFlags::empty())?;
     Ok((InitReport::decode(&packet), with))
-}
-
-/// Writes the id maps of a new user namespace: one user, one group, no others ever.
-fn write_id_maps(
-    process: &ProcessHandle,
-    user: u32,
-    outer_user: u32,
-    group: u32,
-    outer_group: u32,
-) -> io::Result<()> {
-    let file = |name| format!("/proc/{}/{name}", process.pid());
-    fs::write(file("setgroups"), "deny")?;
-    fs::write(file("uid_map"), format!("{user} {outer_user} 1"))?;
-    fs::write(file("gid_map"), format!("{group} {outer_group} 1"))
 }
 
 /// Converts the kernel's refusal to create the namespaces.

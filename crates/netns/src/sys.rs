@@ -78,6 +78,18 @@ pub(crate) fn unshare_netns() -> io::Result<()> {
     }
 }
 
+/// Moves the calling process into a new control group namespace, which begins at its group.
+pub(crate) fn unshare_cgroup_namespace() -> io::Result<()> {
+    #[expect(
+        unsafe_code,
+        reason = "rustix marks unshare unsafe for CLONE_FILES alone"
+    )]
+    // SAFETY: without CLONE_FILES no thread loses access to a descriptor.
+    unsafe {
+        Ok(rustix::thread::unshare_unsafe(UnshareFlags::NEWCGROUP)?)
+    }
+}
+
 /// Opens a socket of `[domain, type and flags, protocol]` in the caller's namespaces.
 pub(crate) fn open_socket([domain, kind, protocol]: [i32; 3]) -> io::Result<OwnedFd> {
     #[expect(

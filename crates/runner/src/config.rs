@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use desktop::PopupDesktopConfig;
+use netns::sandbox::SandboxLimits;
 use supervisor::{HoldLimit, ProxySettings, PublishSpec};
 use terok_clearance::DestPattern;
 use tui::TuiOptions;
@@ -40,6 +41,13 @@ pub struct RunConfig {
     pub check_server_names: bool,
     /// The way of the sandbox to the network.
     pub network: NetworkChoice,
+    /// Limits of the command.
+    pub limits: SandboxLimits,
+    /// Root's command may mount what sandboxes inside the sandbox need; see
+    /// [`SandboxSpec::root_may_nest`](netns::sandbox::SandboxSpec::root_may_nest).
+    pub root_may_nest: bool,
+    /// This program, which the command cannot change.
+    pub own_program: Option<PathBuf>,
     /// The time that connections wait for an answer.
     pub hold: HoldLimit,
     /// The proxy of the operator's network.

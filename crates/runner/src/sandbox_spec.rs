@@ -10,6 +10,7 @@ use names::read_search_domains;
 use netns::gateway::GATEWAY_V4;
 use netns::sandbox::{SandboxSpec, TerminalSpec, WorkloadSpec};
 
+use crate::ssh_config::find_ssh_config_files;
 use crate::stream_relay::ReplacedStreams;
 use crate::{NetworkChoice, RunConfig, RunError};
 
@@ -113,6 +114,10 @@ pub(crate) fn build_sandbox_spec(
         protected_paths: protected,
         tmpfs_paths: vec![Path::new(tmux).join(format!("tmux-{uid}"))],
         shared_sockets: config.shared_sockets.clone(),
+        read_only_programs: config.own_program.iter().cloned().collect(),
+        owned_files: find_ssh_config_files(value("HOME").map(Path::new)),
+        limits: config.limits,
+        root_may_nest: config.root_may_nest,
         resolvers: match config.network {
             NetworkChoice::Dialed => vec![GATEWAY_V4.into()],
             NetworkChoice::None => Vec::new(),

@@ -34,7 +34,7 @@ impl SandboxService {
         let paths = runtime_dir.sandbox_sockets(&container, SocketLayout::D);
         Ok(Self {
             operators: bind(&paths.hub)?,
-            readers: bind(&paths.ingester)?,
+            readers: bind(&paths.ingester)?.accept_engine_hooks(),
             container,
             dossier,
             process,

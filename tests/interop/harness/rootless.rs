@@ -255,6 +255,15 @@ impl Rootless {
         runtime.sandbox_sockets(&container.id, self.layout())
     }
 
+    /// Starts a process of the user that connects to `ingester`, as the user sees it, and reports
+    /// each line that is typed. A process outside of the machine is refused there.
+    pub(crate) fn reporter(&self, ingester: &Path) -> Running {
+        let report = "use Socket; socket(S, PF_UNIX, SOCK_STREAM, 0) or die; \
+            connect(S, sockaddr_un($ARGV[0])) or die $!; \
+            while (my $line = <STDIN>) { syswrite(S, $line) }";
+        Running::start(self.command("perl").args(["-e", report]).arg(ingester))
+    }
+
     /// Returns the path by which the test knows a file of the user's session.
     pub(crate) fn seen(&self, path: &Path) -> PathBuf {
         self.place.path().join(path.strip_prefix(HOME).unwrap())

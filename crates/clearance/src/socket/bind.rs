@@ -10,13 +10,17 @@ use std::os::unix::fs::{
     DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _,
 };
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::time::Instant;
 
 use super::paths::try_connect;
+use super::peer_namespaces::{OwnNamespaces, PeerScope};
 use super::{MAX_SOCKET_PATH_BYTES, PeerCredentials};
+use crate::{LogLimiter, error_chain};
 
 /// An error while binding a socket.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +69,11 @@ pub enum SocketBindError {
     },
 }
 
-/// A listener that accepts only processes of its own user.
+/// A listener that accepts only processes of its own user, outside of sandboxes and containers.
+///
+/// A peer must live where the listener's process lives: in the same user namespace or an ancestor
+/// of it, the same process id namespace, with the same root directory. A peer that has ended, or
+/// whose namespaces cannot be read, is refused.
 ///
 /// The socket's file is removed on drop.
 #[derive(Debug)]
@@ -76,14 +84,27 @@ pub struct SameUserListener {
     file_id: (u64, u64),
     /// The only user id that is accepted.
     owner_uid: u32,
+    /// Where a peer must live.
+    namespaces: OwnNamespaces,
+    scope: PeerScope,
+    refusals: Mutex<LogLimiter>,
     /// Held for the listener's life: a second binder fails at once.
     _lock: SocketLock,
 }
 
 impl SameUserListener {
+    /// Accepts the hooks of container engines as well, which live in the engine's user namespace.
+    ///
+    /// For the sockets of readers: a hook starts them.
+    #[must_use]
+    pub fn accept_engine_hooks(mut self) -> Self {
+        self.scope = PeerScope::HostAndEngines;
+        self
+    }
+
     /// Accepts the next connection of the listener's user. Cancel safe.
     ///
-    /// A connection of another user is closed and logged.
+    /// A connection of another user, of a sandbox or of a container is closed and logged.
     pub async fn accept(&self) -> io::Result<(UnixStream, PeerCredentials)> {
         loop {
             let (stream, _) = self.socket.accept().await?;
@@ -91,14 +112,23 @@ impl SameUserListener {
             let Ok(peer) = PeerCredentials::from_stream(&stream) else {
                 continue;
             };
-            if peer.uid == self.owner_uid {
-                return Ok((stream, peer));
+            if peer.uid != self.owner_uid {
+                self.log_refused(peer, "it is of another user");
+                continue;
             }
-            tracing::warn!(
-                uid = peer.uid,
-                pid = peer.pid,
-                "closed another user's connection"
-            );
+            match self.namespaces.check_peer(&stream, peer.pid, self.scope) {
+                Ok(()) => return Ok((stream, peer)),
+                Err(refusal) => self.log_refused(peer, error_chain(&refusal).as_str()),
+            }
+        }
+    }
+
+    fn log_refused(&self, peer: PeerCredentials, reason: &str) {
+        let mut limiter = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(suppressed) = limiter.admit(Instant::now()) {
+            let PeerCredentials { uid, pid, .. } = peer;
+            let path = self.path.display();
+            tracing::warn!(%path, uid, pid, reason, suppressed, "closed a process's connection");
         }
     }
 
@@ -137,6 +167,7 @@ pub fn bind(path: &Path) -> Result<SameUserListener, SocketBindError> {
     };
     let directory = path.parent().unwrap_or_else(|| Path::new("/"));
     ensure_private_dir(directory)?;
+    let namespaces = OwnNamespaces::read().map_err(io_error("find the namespaces for"))?;
     let lock = SocketLock::acquire(path)?;
     remove_stale_socket(path)?;
     let socket = bind_private(path).map_err(|error| io_error("bind")(error.into()))?;
@@ -152,6 +183,9 @@ pub fn bind(path: &Path) -> Result<SameUserListener, SocketBindError> {
         path: path.to_owned(),
         file_id: file_id(&found),
         owner_uid: rustix::process::geteuid().as_raw(),
+        namespaces,
+        scope: PeerScope::Host,
+        refusals: Mutex::default(),
         _lock: lock,
     })
 }

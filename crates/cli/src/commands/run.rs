@@ -2,6 +2,7 @@
 //! `run`: one command in a default-deny sandbox, its questions answered here or elsewhere.
 
 mod env_file;
+mod memory_size;
 mod notices;
 mod summary;
 
@@ -10,9 +11,10 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::ValueEnum;
+use desktop::PopupDesktopConfig;
 use runner::{
     HoldLimit, NetworkChoice, PopupChoice, PreparedRun, ProxySettings, ProxyUrlError, PublishSpec,
-    RunConfig, RunScreen,
+    RunConfig, RunScreen, SandboxLimits,
 };
 use terok_clearance::{DestPattern, DestPatternError};
 
@@ -23,6 +25,7 @@ use crate::{CommandContext, CommandError, CommandStatus, block_on};
 
 pub use env_file::{EnvFileError, EnvLineProblem};
 
+use memory_size::MemorySize;
 use notices::TerminalReporter;
 
 const AFTER_HELP: &str = "\
@@ -48,6 +51,15 @@ connection to a name is reset if its first bytes ask for a name that is not allo
 name of TLS or the host of an HTTP request. TLS without a server name, HTTP/2 without TLS and QUIC
 (UDP port 443) cannot be checked and are refused. Other protocols pass, also those that change to
 TLS later. What is inside TLS, and later requests of an HTTP connection, are not seen.
+
+Limits keep the command from using up what all of your programs share. --memory is for all of its
+processes together where your control group can be divided (a scope or service of its own with
+Delegate=yes), else for each process. Your other programs cannot pass descriptors on while more are
+on their way than a program may have open, 1024 by default: hence the limit of --open-files.
+
+Sandboxes inside the sandbox, such as bubblewrap (`bwrap --unshare-all --proc /proc`), work for
+ordinary users. As root they need --nested: the command can then change the settings of this
+machine's kernel and control groups, with which it can end or escape from this sandbox.
 
 The command sees your files as they are: `run` confines the network, not the files. Out of its
 reach are: the network, except for what you allow; every unix socket that it did not make itself,
@@ -94,6 +106,18 @@ pub struct Args {
     /// Refuse connections to a name that ask its servers for a name that is not allowed.
     #[arg(long)]
     check_sni: bool,
+    /// Most processes and threads of the command [default: half of yours, at most 4096].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pids: Option<u32>,
+    /// Most memory of the command, such as 512M or 4G; see below.
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<MemorySize>,
+    /// Most files that a process of the command has open [default: 768, none for root].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(16..))]
+    open_files: Option<u32>,
+    /// As root: let sandboxes run inside the sandbox, at the price of its walls; see below.
+    #[arg(long)]
+    nested: bool,
     /// Set the variables in a file: lines KEY=VALUE, or KEY for your value. May be repeated.
     #[arg(long, value_name = "FILE")]
     env_file: Vec<PathBuf>,
@@ -229,7 +253,15 @@ fn run_config(
     let files = args.env_file.iter();
     let written = files.map(|path| env_file::read_env_file(path, variables));
     let written = written.collect::<Result<Vec<_>, _>>()?;
-    let popups = || popup_desktop_config(context).map(Box::new);
+    // The command could have written a program that `run` would execute: it executes none.
+    let popups = || {
+        popup_desktop_config(context).map(|popups| {
+            Box::new(PopupDesktopConfig {
+                podman: None,
+                ..popups
+            })
+        })
+    };
     Ok(RunConfig {
         command: args.command,
         name: args.name,
@@ -243,6 +275,13 @@ fn run_config(
         allowed: args.allow,
         published: args.publish,
         check_server_names: args.check_sni,
+        limits: SandboxLimits {
+            processes: args.pids,
+            memory_bytes: args.memory.map(MemorySize::bytes),
+            open_files: args.open_files,
+        },
+        root_may_nest: args.nested,
+        own_program: std::env::current_exe().ok(),
         network,
         hold: args.hold,
         proxy: match args.proxy {

@@ -68,7 +68,7 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
         let mut signals = StopSignals::catch()?;
         let listeners = HubListeners {
             operators: bind_listener(&clearance)?,
-            readers: bind_listener(&reader)?,
+            readers: bind_listener(&reader)?.accept_engine_hooks(),
         };
         tracing::info!(
             clearance = %clearance.display(),

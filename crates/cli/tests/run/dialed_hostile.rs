@@ -143,7 +143,9 @@ fn held_connections_of_a_killed_supervisor_are_not_dialed() {
 fn a_storm_of_destinations_delays_nobody_else() {
     as_everybody(|user| {
         let lab = Lab::new(user);
-        let mut sandbox = lab.sandbox(&["--hold", "0", "--allow", "plain.test:7004"]);
+        let many = ["--open-files", "4000"];
+        let options = [&many[..], &["--hold", "0", "--allow", "plain.test:7004"]].concat();
+        let mut sandbox = lab.sandbox(&options);
         sandbox
             .shell
             .does("ulimit -n $(ulimit -Hn); python3 w.py garbage 8.8.8.8");

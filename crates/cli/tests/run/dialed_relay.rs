@@ -98,7 +98,7 @@ fn a_server_of_the_workload_is_its_own_on_a_port_that_is_also_dialed() {
 fn two_thousand_connections_at_once_all_succeed() {
     as_everybody(|user| {
         let lab = Lab::new(user);
-        let mut sandbox = lab.sandbox(&["--allow", "plain.test"]);
+        let mut sandbox = lab.sandbox(&["--open-files", "4000", "--allow", "plain.test"]);
         let (_, limit) = sandbox.shell.does("ulimit -n $(ulimit -Hn); ulimit -n");
         assert!(limit.parse::<u32>().unwrap() > 2_000, "{limit}");
         assert_eq!(sandbox.does("flood plain.test 2000"), "2000 greeted");

@@ -8,6 +8,7 @@
 )]
 
 mod behaviour;
+mod budgets;
 mod console;
 mod dialed_failures;
 mod dialed_hold;
@@ -20,10 +21,13 @@ mod escape;
 mod kernel;
 mod lab;
 mod machine;
+mod nested;
 mod network;
 mod operator;
+mod peers;
 mod publish;
 mod real_clients;
+mod root_owned;
 mod standard_streams;
 mod terminal;
 mod unix_sockets;

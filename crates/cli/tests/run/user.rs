@@ -21,8 +21,12 @@ pub(crate) struct User {
 }
 
 /// The ways of a user with the id 0, also in a user namespace: see [`User::ways`].
-pub(crate) const ROOT_WAYS: [&str; 5] = [
+pub(crate) const ROOT_WAYS: [&str; 9] = [
     "sh -c",
+    "unshare -Ur sh -c",
+    "unshare -Urm sh -c",
+    "unshare -Urn sh -c",
+    "unshare -Urmpf sh -c",
     "unshare --keep-caps -U sh -c",
     "unshare --keep-caps -Um sh -c",
     "unshare --keep-caps -Un sh -c",
@@ -181,8 +185,7 @@ impl User {
 
     /// The ways to run a script inside: directly, and in nested user namespaces.
     ///
-    /// Root cannot map its own id (Linux 5.12 and newer), but has all capabilities in the nested
-    /// namespace under an unmapped id. Each way works.
+    /// A nested namespace has all capabilities, also under an unmapped id. Each way works.
     pub(crate) const fn ways(&self) -> &'static [&'static str] {
         if self.uid.is_none() && self.root {
             &ROOT_WAYS

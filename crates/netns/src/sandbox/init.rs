@@ -22,42 +22,39 @@ use rustix::process::{
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{OptionalActions, tcsetattr, tcsetwinsize};
 
+use super::id_maps::{OperatorIds, is_machine_root};
 use super::init_channel::{InitCommand, InitFault, InitReport, MAX_PACKET_BYTES, receive_packet};
+use super::limits::LimitPlan;
 use super::mount_plan::MountPlan;
 use super::seccomp::WorkloadSeccomp;
 use super::socket_broker::SocketBroker;
-use super::{SandboxSpec, TerminalSpec, mounts, workload, write_id_maps};
+use super::{SandboxSpec, TerminalSpec, mounts, workload};
 use crate::link::RtnetlinkSocket;
 use crate::process::ProcessHandle;
 use crate::sys;
 
+/// What the init process builds from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct InitInputs<'a> {
+    pub(super) spec: &'a SandboxSpec,
+    pub(super) plan: &'a MountPlan,
+    pub(super) limits: &'a LimitPlan,
+    pub(super) ids: OperatorIds,
+}
+
 /// Runs the init process and returns its exit status, which is never read.
-pub(super) fn run_init(
-    spec: &SandboxSpec,
-    plan: &MountPlan,
-    control: &OwnedFd,
-    ids: OperatorIds,
-) -> u8 {
-    if let Err(fault) = build_and_supervise(spec, plan, control, ids) {
+pub(super) fn run_init(inputs: &InitInputs<'_>, control: &OwnedFd) -> u8 {
+    if let Err(fault) = build_and_supervise(inputs, control) {
         // The only recipient is the supervisor; a failure to send means that it is gone.
         drop(InitReport::Failed(fault).send(control, None));
     }
     0
 }
 
-/// User and group of the operator, in the supervisor's user namespace.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct OperatorIds {
-    pub(super) user: u32,
-    pub(super) group: u32,
-}
-
-fn build_and_supervise(
-    spec: &SandboxSpec,
-    plan: &MountPlan,
-    control: &OwnedFd,
-    ids: OperatorIds,
-) -> Result<(), InitFault> {
+fn build_and_supervise(inputs: &InitInputs<'_>, control: &OwnedFd) -> Result<(), InitFault> {
+    let InitInputs {
+        spec, plan, limits, ..
+    } = *inputs;
     set_parent_process_death_signal(Some(Signal::KILL))
         .map_err(InitFault::at_step("tying the sandbox to its supervisor"))?;
     let children =
@@ -67,7 +64,18 @@ fn build_and_supervise(
     }
     setsid().map_err(InitFault::at_step("leaving the operator's session"))?;
     bring_loopback_up()?;
-    mounts::build_mounts(plan, &spec.resolvers, &spec.search_domains)?;
+    // The supervisor has moved this process into the sandbox's control group.
+    sys::unshare_cgroup_namespace().map_err(InitFault::at_step(
+        "creating the namespace of control groups",
+    ))?;
+    let inputs_of_mounts = mounts::MountInputs {
+        plan,
+        limits,
+        resolvers: &spec.resolvers,
+        search_domains: &spec.search_domains,
+        may_nest: spec.root_may_nest || !is_machine_root(),
+    };
+    mounts::build_mounts(&inputs_of_mounts)?;
     let filter = WorkloadSeccomp::compile().map_err(|error| InitFault {
         step: format!("compiling the system call filter: {error}"),
         errno: libc::EINVAL,
@@ -87,7 +95,7 @@ fn build_and_supervise(
     if next_command(control)? != Some(InitCommand::Start) {
         return Ok(());
     }
-    let started = start_workload(spec, slave.as_ref(), &filter, control, ids)?;
+    let started = start_workload(inputs, slave.as_ref(), &filter, control)?;
     let Some((workload, calls)) = started else {
         return Ok(());
     };
@@ -166,12 +174,14 @@ fn open_workload_terminal(like: &TerminalSpec) -> Result<(OwnedFd, OwnedFd), Ini
 /// Starts the workload and reports the result to the supervisor. Returns `None` if the program
 /// could not be executed.
 fn start_workload(
-    spec: &SandboxSpec,
+    inputs: &InitInputs<'_>,
     terminal: Option<&OwnedFd>,
     filter: &WorkloadSeccomp,
     control: &OwnedFd,
-    ids: OperatorIds,
 ) -> Result<Option<(ProcessHandle, OwnedFd)>, InitFault> {
+    let InitInputs {
+        spec, limits, ids, ..
+    } = *inputs;
     let piping = || InitFault::at_step::<Errno>("creating a pipe");
     let (mapped, when_mapped) = pipe_with(PipeFlags::CLOEXEC).map_err(piping())?;
     let (outcome, report_pipe) = pipe_with(PipeFlags::CLOEXEC).map_err(piping())?;
@@ -179,7 +189,10 @@ fn start_workload(
         workload: &spec.workload,
         terminal: terminal.zip(spec.terminal.as_ref()),
         filter,
+        limits,
+        keeps_file_rights: ids.maps_all_ids(),
     };
+    limits.apply_inherited()?;
     let workload = sys::clone::spawn_in_namespaces(libc::CLONE_NEWUSER, || {
         let mut go = [0];
         let mut mapped = File::from(mapped);
@@ -200,7 +213,7 @@ fn start_workload(
     .map_err(InitFault::at_step("starting the workload"))?;
     // The pipe ends moved into the closure are closed here; the child has copies.
 
-    write_id_maps(&workload, ids.user, 0, ids.group, 0).map_err(InitFault::at_step(
+    ids.map_inner(&workload).map_err(InitFault::at_step(
         "mapping the workload to the operator's user",
     ))?;
     let (mut go, mut outcome) = (File::from(when_mapped), File::from(outcome));

@@ -12,11 +12,12 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
+use rustix::fs::{Access, CWD, FileType, Mode, OFlags, access, fstat, openat};
 use rustix::io::Errno;
 
 use super::SandboxSpec;
 use super::mountinfo::{self, MountinfoEntry};
+use super::owned_copies::OwnedCopy;
 
 /// The planned file system of a sandbox: absolute paths without symbolic links.
 #[derive(Debug, Default)]
@@ -29,6 +30,10 @@ pub(crate) struct MountPlan {
     pub(crate) tmpfs_dirs: Vec<(PathBuf, u32)>,
     /// Other paths to hide.
     pub(crate) masked_files: BTreeSet<PathBuf>,
+    /// Programs to protect against changes.
+    pub(crate) read_only_files: BTreeSet<PathBuf>,
+    /// Copies of files, to lay over them.
+    pub(super) owned_copies: Vec<OwnedCopy>,
     /// Directories to replace, except for their `kept_paths` (`/run`).
     pub(crate) fresh_dirs: Vec<PathBuf>,
     /// The parts of `fresh_dirs` to keep.
@@ -134,6 +139,10 @@ pub(crate) fn plan_mounts(
         }
         plan.protected_dirs.insert(real);
     }
+    for program in &spec.read_only_programs {
+        plan.protect_program(program);
+    }
+    plan.owned_copies = OwnedCopy::read_all(&spec.owned_files);
     for directory in &spec.tmpfs_paths {
         create_private_dir(directory);
     }
@@ -167,6 +176,28 @@ impl MountPlan {
             .chain(&self.protected_dirs)
             .map(PathBuf::as_path);
         trees.chain(own).any(|tree| path.starts_with(tree))
+    }
+
+    /// Protects a program against changes, and the directories of its path against being renamed,
+    /// where the operator could change them.
+    fn protect_program(&mut self, program: &Path) {
+        let Ok(real) = program.canonicalize() else {
+            return;
+        };
+        if self.is_replaced(&real) {
+            return;
+        }
+        let is_writable = |path: &Path| access(path, Access::WRITE_OK).is_ok();
+        let mut is_protected = is_writable(&real);
+        for directory in real.ancestors().skip(1) {
+            if directory.parent().is_some_and(is_writable) {
+                self.pinned_dirs.insert(directory.to_owned());
+            }
+            is_protected |= is_writable(directory);
+        }
+        if is_protected {
+            self.read_only_files.insert(real);
+        }
     }
 
     /// Hides every path at which a second mount shows hidden files.

@@ -17,6 +17,13 @@ pub(super) struct MountinfoEntry {
     pub(super) fs_type: String,
 }
 
+impl MountinfoEntry {
+    /// Returns the directory of the file system that is shown at the mount point.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+}
+
 /// Returns the mounts of `mountinfo`, in its order.
 pub(super) fn parse(mountinfo: &str) -> Vec<MountinfoEntry> {
     mountinfo.lines().filter_map(parse_line).collect()

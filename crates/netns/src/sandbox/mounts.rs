@@ -20,15 +20,25 @@ use rustix::mount::{
 };
 
 use super::init_channel::InitFault;
+use super::limits::LimitPlan;
 use super::mount_plan::{MountPlan, SharedSocket, set_mode};
+use super::owned_copies::OwnedCopy;
 use crate::sys::restrict_mount;
 
+/// What the view is built from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct MountInputs<'a> {
+    pub(super) plan: &'a MountPlan,
+    pub(super) limits: &'a LimitPlan,
+    pub(super) resolvers: &'a [IpAddr],
+    pub(super) search_domains: &'a [String],
+    /// A sandbox inside the sandbox may mount `/proc` anew.
+    pub(super) may_nest: bool,
+}
+
 /// Builds the complete view.
-pub(crate) fn build_mounts(
-    plan: &MountPlan,
-    resolvers: &[IpAddr],
-    search_domains: &[String],
-) -> Result<(), InitFault> {
+pub(super) fn build_mounts(inputs: &MountInputs<'_>) -> Result<(), InitFault> {
+    let plan = inputs.plan;
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", private).map_err(InitFault::at_step("making the mounts private"))?;
 
@@ -52,7 +62,7 @@ pub(crate) fn build_mounts(
     let sockets: Vec<_> = sockets.collect();
 
     mount_dev(&nodes)?;
-    mount_proc()?;
+    mount_proc(inputs.may_nest, inputs.limits)?;
     mount_sys(cgroups)?;
     for path in &plan.fresh_dirs {
         mount_tmpfs(path, 0o755, MountFlags::empty()).map_err(hide_fault(path))?;
@@ -67,6 +77,11 @@ pub(crate) fn build_mounts(
     for path in &plan.pinned_dirs {
         mount_bind_recursive(path, path)
             .map_err(InitFault::at_step(format!("pinning {}", path.display())))?;
+    }
+    for path in &plan.read_only_files {
+        mount_bind(path, path)
+            .map_err(InitFault::at_step(format!("protecting {}", path.display())))?;
+        restrict_at(path, MOUNT_ATTR_RDONLY, false)?;
     }
     for path in &plan.protected_dirs {
         mount_tmpfs(path, 0o500, MountFlags::empty()).map_err(hide_fault(path))?;
@@ -83,8 +98,9 @@ pub(crate) fn build_mounts(
     for path in &plan.protected_dirs {
         restrict_at(path, MOUNT_ATTR_RDONLY, false)?;
     }
-    write_resolv_conf(plan, resolvers, search_domains)?;
-    write_hosts()
+    write_resolv_conf(plan, inputs.resolvers, inputs.search_domains)?;
+    write_hosts()?;
+    plan.owned_copies.iter().try_for_each(OwnedCopy::lay)
 }
 
 /// Shows a socket in a directory that was replaced; elsewhere it is in its place.
@@ -150,10 +166,20 @@ const MASKED_PROC_FILES: [&str; 6] = [
 
 /// Mounts a new `/proc` with the sandbox's processes only, and makes the rest of it read-only: the
 /// other files configure the kernel for root of any user namespace.
-fn mount_proc() -> Result<(), InitFault> {
+///
+/// The kernel permits a new `/proc` in a nested namespace only where a complete one is mounted, so
+/// that nothing hidden shows. With `may_nest` there is one, below the visible one and out of reach.
+/// What it lacks is the protection of the kernel's settings, which only the machine's root can
+/// change.
+fn mount_proc(may_nest: bool, limits: &LimitPlan) -> Result<(), InitFault> {
     let proc = Path::new("/proc");
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    if may_nest {
+        mount("proc", proc.join("sys"), "proc", flags, None)
+            .map_err(InitFault::at_step(MOUNT_PROC_STEP))?;
+    }
     mount("proc", proc, "proc", flags, None).map_err(InitFault::at_step(MOUNT_PROC_STEP))?;
+    limits.apply_to_namespaces()?;
     let reading = || InitFault::at_step::<std::io::Error>("reading /proc");
     for entry in fs::read_dir(proc).map_err(reading())? {
         let entry = entry.map_err(reading())?;
@@ -292,7 +318,7 @@ fn hide_fault(path: &Path) -> impl FnOnce(Errno) -> InitFault {
     InitFault::at_step(format!("hiding {}", path.display()))
 }
 
-fn restrict_at(path: &Path, attributes: u64, recursive: bool) -> Result<(), InitFault> {
+pub(super) fn restrict_at(path: &Path, attributes: u64, recursive: bool) -> Result<(), InitFault> {
     restrict_mount(path, attributes, recursive).map_err(InitFault::at_step(format!(
         "restricting {}",
         path.display()

@@ -20,6 +20,7 @@ use rustix::thread::{
 
 use super::TerminalSpec;
 use super::init_channel::{InitFault, InitReport};
+use super::limits::LimitPlan;
 use super::seccomp::WorkloadSeccomp;
 use crate::sys;
 
@@ -46,6 +47,9 @@ pub(super) struct WorkloadLauncher<'a> {
     /// The slave side of the terminal, and the descriptors that it replaces.
     pub(super) terminal: Option<(&'a OwnedFd, &'a TerminalSpec)>,
     pub(super) filter: &'a WorkloadSeccomp,
+    pub(super) limits: &'a LimitPlan,
+    /// Root with all of its ids keeps the capabilities over files and ids, in its own namespace.
+    pub(super) keeps_file_rights: bool,
 }
 
 impl WorkloadLauncher<'_> {
@@ -94,7 +98,13 @@ impl WorkloadLauncher<'_> {
         )))?;
         sys::close_on_exec_from_3().map_err(InitFault::at_step("closing descriptors"))?;
         sys::signals::unblock_all().map_err(InitFault::at_step("unblocking signals"))?;
-        drop_capabilities().map_err(InitFault::at_step("dropping capabilities"))?;
+        self.limits.apply_to_process()?;
+        let kept = if self.keeps_file_rights {
+            FILE_RIGHTS
+        } else {
+            CapabilitySet::empty()
+        };
+        drop_capabilities_except(kept).map_err(InitFault::at_step("dropping capabilities"))?;
         self.filter.apply().map_err(|error| InitFault {
             step: format!("applying the system call filter: {error}"),
             errno: io::Error::last_os_error()
@@ -136,24 +146,41 @@ fn redirect_stdio([stdin, stdout, stderr]: &[Option<Arc<OwnedFd>>; 3]) -> Result
     Ok(())
 }
 
-/// Drops all capabilities for good. They cover only the workload's own namespace, but would expose
-/// more kernel code to it.
-fn drop_capabilities() -> Result<(), Errno> {
+/// The capabilities of root over files and ids, which package managers need.
+///
+/// They hold in the workload's own user namespace, which owns no other namespace: no network,
+/// mount, process or setting. Its ids are those of outside, so that they hold for the files of
+/// every user, as root's do. Nested user namespaces have all capabilities anyway.
+const FILE_RIGHTS: CapabilitySet = CapabilitySet::CHOWN
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(CapabilitySet::FOWNER)
+    .union(CapabilitySet::FSETID)
+    .union(CapabilitySet::KILL)
+    .union(CapabilitySet::SETFCAP)
+    .union(CapabilitySet::SETGID)
+    .union(CapabilitySet::SETUID);
+
+/// Drops capabilities for good. They cover only the workload's own namespace, but would expose more
+/// kernel code to it.
+fn drop_capabilities_except(kept: CapabilitySet) -> Result<(), Errno> {
     for bit in 0..64 {
-        match remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << bit)) {
+        let capability = CapabilitySet::from_bits_retain(1 << bit);
+        if kept.contains(capability) {
+            continue;
+        }
+        match remove_capability_from_bounding_set(capability) {
             Ok(()) => {}
             Err(Errno::INVAL) => break, // the kernel has no further capabilities
             Err(error) => return Err(error),
         }
     }
     clear_ambient_capability_set()?;
-    let none = CapabilitySet::empty();
     set_capabilities(
         None,
         CapabilitySets {
-            effective: none,
-            permitted: none,
-            inheritable: none,
+            effective: kept,
+            permitted: kept,
+            inheritable: CapabilitySet::empty(),
         },
     )?;
     set_no_new_privs(true)

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Decides by a peer's namespaces whether it is one of the operator's own processes.
+//!
+//! A process of a sandbox has the operator's user id, as seen from outside, and reaches every
+//! socket whose path it sees. What it cannot change is where it lives: its user namespace, its
+//! process id namespace and its root directory. Accepted is a peer in the same place as the
+//! listener's process:
+//!
+//! - **User namespace**: the listener's own, or an ancestor of it. Device and inode of
+//!   `/proc/PID/ns/user` identify it. The kernel hides those of an ancestor; its map of user ids is
+//!   visible, and is larger than ours: a descendant's never is.
+//! - **Process ids**: those of `/proc` (`NSpid` in `/proc/PID/status` has one number). A container
+//!   of root has the user namespace of root.
+//! - **Root directory**: the listener's own, for a container that shares process ids.
+//!
+//! The readers that podman's hooks start live in podman's user namespace, a child of the
+//! operator's. Their listener accepts that one as well ([`PeerScope::HostAndEngines`]): it is the
+//! only kind that an ordinary user makes with more than one user id, by `newuidmap`.
+//!
+//! A peer that has ended, or cannot be read, is refused: nothing tells where it lived. A program
+//! that writes one line and ends at once should wait until the listener closes the connection, or
+//! has read the line.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
+
+use nix::sys::socket::{getsockopt, sockopt};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+/// The places whose processes a listener accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PeerScope {
+    /// Where the listener's process lives.
+    Host,
+    /// Also the user namespaces of container engines: for the readers that their hooks start.
+    HostAndEngines,
+}
+
+/// The reason for refusing a peer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PeerRefusal {
+    #[error("it has ended")]
+    Ended,
+    #[error("its process id is not of the process id namespace of /proc")]
+    OtherPids,
+    #[error("it lives in another user namespace, as in a sandbox or container")]
+    OtherUserNamespace,
+    #[error("it has another root directory, as in a container")]
+    OtherRoot,
+    #[error("its namespaces cannot be read")]
+    Unreadable(#[source] io::Error),
+}
+
+/// Device and inode of a file.
+type FileId = (u64, u64);
+
+/// Where the calling process lives.
+#[derive(Debug)]
+pub(super) struct OwnNamespaces {
+    user: FileId,
+    root: FileId,
+    user_ids: u64,
+}
+
+impl OwnNamespaces {
+    /// Reads them. Fails if `/proc` is missing or is that of another process id namespace.
+    pub(super) fn read() -> io::Result<Self> {
+        let own = rustix::process::getpid().as_raw_nonzero().get();
+        let shown = fs::read_link("/proc/self")?;
+        if shown.as_os_str() != own.to_string().as_str() || !has_one_pid("self")? {
+            let text = "/proc shows the processes of another process id namespace";
+            return Err(io::Error::new(ErrorKind::Unsupported, text));
+        }
+        Ok(Self {
+            user: file_id("self", "ns/user")?,
+            root: file_id("self", "root")?,
+            user_ids: longest_id_range(&read_uid_map("self")?),
+        })
+    }
+
+    /// Checks the process at the other end of `stream`, whose process id is `pid`.
+    pub(super) fn check_peer(
+        &self,
+        stream: impl AsFd,
+        pid: i32,
+        scope: PeerScope,
+    ) -> Result<(), PeerRefusal> {
+        let process = open_peer(stream, pid)?;
+        let judged = self.check_process(pid, scope);
+        // The files above were those of the peer if it has not ended since: its pid was not reused.
+        if has_ended(&process) {
+            return Err(PeerRefusal::Ended);
+        }
+        judged
+    }
+
+    fn check_process(&self, pid: i32, scope: PeerScope) -> Result<(), PeerRefusal> {
+        let pid = pid.to_string();
+        if !has_one_pid(&pid).map_err(PeerRefusal::Unreadable)? {
+            return Err(PeerRefusal::OtherPids);
+        }
+        let user = match file_id(&pid, "ns/user") {
+            Ok(user) => user,
+            Err(error) => {
+                let map = read_uid_map(&pid).map_err(PeerRefusal::Unreadable)?;
+                return if longest_id_range(&map) > self.user_ids {
+                    Ok(()) // an ancestor
+                } else {
+                    Err(PeerRefusal::Unreadable(error))
+                };
+            }
+        };
+        if user != self.user {
+            let map = read_uid_map(&pid).map_err(PeerRefusal::Unreadable)?;
+            if scope != PeerScope::HostAndEngines || map.lines().count() < 2 {
+                return Err(PeerRefusal::OtherUserNamespace);
+            }
+        }
+        if file_id(&pid, "root").map_err(PeerRefusal::Unreadable)? != self.root {
+            return Err(PeerRefusal::OtherRoot);
+        }
+        Ok(())
+    }
+}
+
+/// Opens the process that connected.
+///
+/// Before Linux 6.5 the kernel tells its number only: a process that connects and ends can then be
+/// mistaken for one that got its number before the connection was accepted.
+fn open_peer(stream: impl AsFd, pid: i32) -> Result<OwnedFd, PeerRefusal> {
+    match getsockopt(&stream, sockopt::PeerPidfd) {
+        Ok(process) => return Ok(process),
+        Err(nix::errno::Errno::ENOPROTOOPT) => {}
+        Err(_gone) => return Err(PeerRefusal::Ended),
+    }
+    // 0: the peer is outside of the own process id namespace.
+    let pid = Pid::from_raw(pid).ok_or(PeerRefusal::OtherPids)?;
+    pidfd_open(pid, PidfdFlags::empty()).map_err(|_gone| PeerRefusal::Ended)
+}
+
+fn has_ended(process: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(process, PollFlags::IN)];
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    !matches!(poll(&mut fds, Some(&now)), Ok(0))
+}
+
+/// Returns `true` if the process has no number but the one in `/proc`.
+fn has_one_pid(pid: &str) -> io::Result<bool> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    // A kernel without process id namespaces has no such line.
+    Ok(numbers.is_none_or(|numbers| numbers.split_whitespace().count() == 1))
+}
+
+fn file_id(pid: &str, name: &str) -> io::Result<FileId> {
+    let found = fs::metadata(format!("/proc/{pid}/{name}"))?;
+    Ok((found.dev(), found.ino()))
+}
+
+fn read_uid_map(pid: &str) -> io::Result<String> {
+    fs::read_to_string(format!("/proc/{pid}/uid_map"))
+}
+
+/// Returns the length of the longest range in a map of user ids, `user_namespaces(7)`.
+///
+/// Every range of a descendant lies within one of its ancestor's.
+fn longest_id_range(map: &str) -> u64 {
+    let lengths = map.lines().filter_map(|line| {
+        let length = line.split_whitespace().nth(2)?;
+        length.parse().ok()
+    });
+    lengths.max().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_range_counts() {
+        let check = |map: &str, expected| assert_eq!(longest_id_range(map), expected, "{map}");
+        check("         0          0 4294967295\n", 4_294_967_295);
+        check("0 1000 1\n1 100000 65536\n", 65_536);
+        check("0 1000 1\n", 1);
+        check("", 0);
+        check("nonsense", 0);
+    }
+
+    #[test]
+    fn the_own_process_is_accepted_in_both_scopes() {
+        let own = OwnNamespaces::read().unwrap();
+        let pid = rustix::process::getpid().as_raw_nonzero().get();
+        for scope in [PeerScope::Host, PeerScope::HostAndEngines] {
+            own.check_process(pid, scope).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_process_without_files_is_refused() {
+        let own = OwnNamespaces::read().unwrap();
+        for pid in [0, -1, i32::MAX] {
+            let refused = own.check_process(pid, PeerScope::HostAndEngines);
+            assert!(matches!(refused, Err(PeerRefusal::Unreadable(_))), "{pid}");
+        }
+    }
+}
