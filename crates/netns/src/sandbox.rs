@@ -65,11 +65,11 @@ pub struct SandboxSpec {
     /// Programs that the workload cannot change or replace: they stay at their path, read-only.
     pub read_only_programs: Vec<PathBuf>,
     /// Files that programs trust only if root or the user owns them. The workload sees copies of
-    /// those that another user owns: inside, root of the machine is nobody.
+    /// those that another user owns: inside, other users have no user id.
     pub owned_files: Vec<PathBuf>,
     /// Limits of the workload.
     pub limits: SandboxLimits,
-    /// The machine's root may mount `/proc` and control groups anew, as sandboxes inside the
+    /// The machine's root may mount a new `/proc` and control groups, as sandboxes inside the
     /// sandbox do. It can then change the settings of the kernel and end its supervisor: the
     /// sandbox confines it no longer. Ordinary users may always do so, without these rights.
     pub root_may_nest: bool,
@@ -229,7 +229,8 @@ impl Sandbox {
             return Err(SandboxBuildError::NoProcessLimit);
         }
         let mut limits = limits::plan_limits(&spec.limits, cgroup.as_ref());
-        if cgroup::exposes_caller(cgroup.as_ref()) && !spec.root_may_nest {
+        let root_may_nest = spec.root_may_nest && is_machine_root();
+        if cgroup::exposes_caller(cgroup.as_ref()) && !root_may_nest {
             limits.forbid_cgroup_namespaces();
         }
         let ours = control.as_fd();

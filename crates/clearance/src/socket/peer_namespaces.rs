@@ -14,8 +14,9 @@
 //! - **Root directory**: the listener's own, for a container that shares process ids.
 //!
 //! The readers that podman's hooks start live in podman's user namespace, a child of the
-//! operator's. Their listener accepts that one as well ([`PeerScope::HostAndEngines`]): it is the
-//! only kind that an ordinary user makes with more than one user id, by `newuidmap`.
+//! operator's. Their listener accepts such a one as well ([`PeerScope::HostAndEngines`]): it is
+//! that namespace's root, with `CAP_SYS_ADMIN` there, and neither `no_new_privs` nor a system call
+//! filter binds it more than the listener. A sandbox's processes have at least one of these.
 //!
 //! A peer that has ended, or cannot be read, is refused: nothing tells where it lived. A program
 //! that writes one line and ends at once should wait until the listener closes the connection, or
@@ -63,6 +64,7 @@ pub(super) struct OwnNamespaces {
     user: FileId,
     root: FileId,
     user_ids: u64,
+    status: ProcessStatus,
 }
 
 impl OwnNamespaces {
@@ -70,7 +72,8 @@ impl OwnNamespaces {
     pub(super) fn read() -> io::Result<Self> {
         let own = rustix::process::getpid().as_raw_nonzero().get();
         let shown = fs::read_link("/proc/self")?;
-        if shown.as_os_str() != own.to_string().as_str() || !has_one_pid("self")? {
+        let status = ProcessStatus::read("self")?;
+        if shown.as_os_str() != own.to_string().as_str() || status.pids != 1 {
             let text = "/proc shows the processes of another process id namespace";
             return Err(io::Error::new(ErrorKind::Unsupported, text));
         }
@@ -78,6 +81,7 @@ impl OwnNamespaces {
             user: file_id("self", "ns/user")?,
             root: file_id("self", "root")?,
             user_ids: longest_id_range(&read_uid_map("self")?),
+            status,
         })
     }
 
@@ -99,7 +103,8 @@ impl OwnNamespaces {
 
     fn check_process(&self, pid: i32, scope: PeerScope) -> Result<(), PeerRefusal> {
         let pid = pid.to_string();
-        if !has_one_pid(&pid).map_err(PeerRefusal::Unreadable)? {
+        let status = ProcessStatus::read(&pid).map_err(PeerRefusal::Unreadable)?;
+        if status.pids != 1 {
             return Err(PeerRefusal::OtherPids);
         }
         let user = match file_id(&pid, "ns/user") {
@@ -115,7 +120,8 @@ impl OwnNamespaces {
         };
         if user != self.user {
             let map = read_uid_map(&pid).map_err(PeerRefusal::Unreadable)?;
-            if scope != PeerScope::HostAndEngines || map.lines().count() < 2 {
+            let is_engine = maps_root(&map) && status.is_of_engine(&self.status);
+            if scope != PeerScope::HostAndEngines || !is_engine {
                 return Err(PeerRefusal::OtherUserNamespace);
             }
         }
@@ -150,12 +156,58 @@ fn has_ended(process: &OwnedFd) -> bool {
     !matches!(poll(&mut fds, Some(&now)), Ok(0))
 }
 
-/// Returns `true` if the process has no number but the one in `/proc`.
-fn has_one_pid(pid: &str) -> io::Result<bool> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
-    // A kernel without process id namespaces has no such line.
-    Ok(numbers.is_none_or(|numbers| numbers.split_whitespace().count() == 1))
+/// What `/proc/PID/status` tells everybody about a process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct ProcessStatus {
+    /// Process ids from that of `/proc` to its own namespace's; 1 without nested namespaces.
+    pids: usize,
+    effective_capabilities: u64,
+    no_new_privs: u32,
+    seccomp_filters: u32,
+}
+
+impl ProcessStatus {
+    fn read(pid: &str) -> io::Result<Self> {
+        let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        Ok(Self::parse(&text))
+    }
+
+    fn parse(text: &str) -> Self {
+        let field = |name| {
+            let fields = text.lines().filter_map(|line| line.split_once(':'));
+            let mut values = fields.filter_map(|(known, value)| (known == name).then_some(value));
+            values.next().map(str::trim)
+        };
+        let number = |name| field(name).and_then(|text| text.parse().ok());
+        // A kernel without process id namespaces has no such line.
+        let pids = field("NSpid").map_or(1, |pids| pids.split_whitespace().count());
+        let capabilities = field("CapEff").and_then(|text| u64::from_str_radix(text, 16).ok());
+        Self {
+            pids,
+            effective_capabilities: capabilities.unwrap_or(0),
+            no_new_privs: number("NoNewPrivs").unwrap_or(0),
+            // Before Linux 5.9 there is only the mode, 2 with filters.
+            seccomp_filters: number("Seccomp_filters")
+                .or_else(|| number("Seccomp"))
+                .unwrap_or(0),
+        }
+    }
+
+    /// Returns `true` for the rights of a container engine, and what a sandbox drops.
+    const fn is_of_engine(&self, listener: &Self) -> bool {
+        self.effective_capabilities & CAP_SYS_ADMIN != 0
+            && self.no_new_privs <= listener.no_new_privs
+            && self.seccomp_filters <= listener.seccomp_filters
+    }
+}
+
+/// The capability number 21, `capabilities(7)`.
+const CAP_SYS_ADMIN: u64 = 1 << 21;
+
+/// Returns `true` if a map of user ids has the id 0 inside.
+fn maps_root(map: &str) -> bool {
+    map.lines()
+        .any(|line| line.split_whitespace().next() == Some("0"))
 }
 
 fn file_id(pid: &str, name: &str) -> io::Result<FileId> {
@@ -190,6 +242,21 @@ mod tests {
         check("0 1000 1\n", 1);
         check("", 0);
         check("nonsense", 0);
+    }
+
+    #[test]
+    fn a_status_is_parsed() {
+        let text = "Name:\tx\nNSpid:\t12\t1\nCapEff:\t000001ffffffffff\nNoNewPrivs:\t1\n\
+            Seccomp:\t2\nSeccomp_filters:\t3\n";
+        let expected = ProcessStatus {
+            pids: 2,
+            effective_capabilities: 0x01ff_ffff_ffff,
+            no_new_privs: 1,
+            seccomp_filters: 3,
+        };
+        assert_eq!(ProcessStatus::parse(text), expected);
+        assert_eq!(ProcessStatus::parse("").pids, 1);
+        assert!(maps_root("0 1000 1\n") && !maps_root("1000 0 1\n") && !maps_root(""));
     }
 
     #[test]

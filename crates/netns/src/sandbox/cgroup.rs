@@ -85,8 +85,8 @@ pub(crate) struct SandboxCgroup {
 }
 
 impl SandboxCgroup {
-    /// Creates the group, if the caller's group belongs to the operator, with as many of the limits
-    /// as the kernel permits there.
+    /// Creates the group, if the caller's group belongs to the operator, with the limits that the
+    /// kernel permits there.
     pub(super) fn create(limits: &SandboxLimits) -> Option<Self> {
         let own = CgroupPath::own()?;
         let parent = &own.directory;

@@ -32,7 +32,7 @@ pub(super) struct MountInputs<'a> {
     pub(super) limits: &'a LimitPlan,
     pub(super) resolvers: &'a [IpAddr],
     pub(super) search_domains: &'a [String],
-    /// A sandbox inside the sandbox may mount `/proc` anew.
+    /// A sandbox inside the sandbox may mount a new `/proc`.
     pub(super) may_nest: bool,
 }
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Copies of files that programs trust only if root or their user owns them.
 //!
-//! An ordinary user's sandbox knows one user. Files of root look like nobody's there, and ssh, for
-//! example, refuses a configuration of nobody's. A copy of the user's own is laid over such a file.
+//! An ordinary user's sandbox has one user id. Files of root belong to the overflow user id there,
+//! 65534, and ssh, for example, refuses such a configuration. A copy of the user's own is laid over
+//! the file.
 
 use std::fs::{self, File};
 use std::io::Read as _;
