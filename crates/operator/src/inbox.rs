@@ -117,6 +117,7 @@ impl Inbox {
             InboxEvent::Gone => self.apply_hub_gone(hub, &mut changes),
             // A known hub was reported as down before.
             InboxEvent::Unreachable(_) if self.hubs.contains_key(hub) => {}
+            InboxEvent::NoListener => {}
             InboxEvent::Unreachable(reason) => {
                 self.unreachable_hubs.insert(hub.clone());
                 changes.push(InboxChange::Unreachable(hub.clone(), reason));

@@ -10,6 +10,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
@@ -92,16 +93,20 @@ impl SandboxRecord {
             return Err(rustix::io::Errno::INVAL);
         }
         let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
-        let process = pidfd_open(
-            pid.ok_or(rustix::io::Errno::SRCH)?,
-            PidfdFlags::empty(),
-        )?;
+        let process = pidfd_open(pid.ok_or(rustix::io::Errno::SRCH)?, PidfdFlags::empty())?;
         // Read after the open: the number belongs to this process until it has ended. Without
         // access to the file, the number has to do.
-        match (self.started, start_time(self.pid)) {
-            (Some(expected), Some(found)) if expected != found => Err(rustix::io::Errno::SRCH),
-            _ => Ok(process),
+        let is_other = match (self.started, start_time(self.pid)) {
+            (Some(expected), Some(found)) => expected != found,
+            _ => false,
+        };
+        // A zombie still has its number, and its pidfd is readable.
+        let now = Timespec::default();
+        let ended = poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&now))? > 0;
+        if is_other || ended {
+            return Err(rustix::io::Errno::SRCH);
         }
+        Ok(process)
     }
 }
 
@@ -156,7 +161,9 @@ impl RuntimeDir {
 
 /// Returns the path of the record; `None` for a socket that shares its directory with others.
 fn record_path(hub_socket: &Path) -> Option<PathBuf> {
-    let own_directory = hub_socket.file_name().is_some_and(|name| name == "hub.sock");
+    let own_directory = hub_socket
+        .file_name()
+        .is_some_and(|name| name == "hub.sock");
     own_directory.then(|| hub_socket.with_file_name(FILE_NAME))
 }
 
@@ -234,6 +241,12 @@ mod tests {
             ..earlier
         };
         assert!(!foreign.has_ended());
+        let mut zombie = process();
+        let record = SandboxRecord::new(None, zombie.id());
+        zombie.kill().unwrap();
+        while !record.has_ended() {}
+        assert!(record.pidfd().is_none());
+        zombie.wait().unwrap();
         end(cat);
         assert!(read.has_ended() && read.pidfd().is_none());
     }
