@@ -132,7 +132,7 @@ impl RuntimeDir {
     /// Removes what killed hubs have left of sandboxes that have ended, and returns the number of
     /// these sandboxes.
     pub fn remove_leftovers(&self) -> usize {
-        let mut removed = 0;
+        let mut removed = 0_usize;
         for socket in self.hub_sockets() {
             // The lock of its hub is free, and keeps a new hub of this name from starting now.
             if let Some(container) = &socket.container
@@ -152,7 +152,7 @@ impl RuntimeDir {
                     // Only an empty directory is removed.
                     drop(path.parent().map(fs::remove_dir));
                 }
-                removed += 1;
+                removed = removed.saturating_add(1);
             }
         }
         removed

@@ -24,8 +24,10 @@ use crate::{CommandContext, CommandError, CommandStatus, StopSignals, block_on};
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  podman run -d --name web --cap-drop NET_RAW,NET_ADMIN IMAGE
-  terok-clearance supervise --name web --pid \"$(podman inspect -f '{{.State.Pid}}' web)\"
+  podman create --name web --cap-drop NET_RAW,NET_ADMIN IMAGE
+  podman init web
+  terok-clearance supervise --name web --pid \"$(podman inspect -f '{{.State.Pid}}' web)\" &
+  podman start --attach web
   terok-clearance supervise --pid 1234 --allow pypi.org --allow files.pythonhosted.org:443
 
 The rules stay in force when this program ends; started again, it takes over the answers given so \
@@ -69,7 +71,11 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
         hold,
         allow_capabilities,
     } = args;
-    let process = ProcessHandle::open(pid).with_context(|| format!("cannot find process {pid}"))?;
+    if runner::is_inside_sandbox() {
+        return Err(CommandError::InsideSandbox);
+    }
+    let process = ProcessHandle::open(pid);
+    let process = process.map_err(|source| CommandError::NoProcess { pid, source })?;
     let name_server = name_server(dns, &process, context)?;
     let resolvers = name_server.resolvers.clone();
     let config = SupervisorConfig {
