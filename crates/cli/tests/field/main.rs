@@ -7,7 +7,9 @@
     reason = "a test fails by panicking, its helpers too"
 )]
 
+mod commands;
 mod harness;
 mod killed;
 mod names;
+mod prompt;
 mod table;
