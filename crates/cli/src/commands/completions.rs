@@ -41,9 +41,24 @@ pub fn perform(args: &Args, context: &CommandContext) -> Result<CommandStatus, C
         CompletionShell::Zsh => Shell::Zsh,
         CompletionShell::Fish => Shell::Fish,
     };
-    let mut parser = build_parser(ProgramName::Clearance);
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut parser, "terok-clearance", &mut script);
-    context.output.print(&String::from_utf8_lossy(&script))?;
+    clap_complete::generate(shell, &mut visible_parser(), PROGRAM, &mut script);
+    // The generator for bash (4.6.12) writes a hyphen of the program's name in two ways, and its
+    // script then completes no command's options.
+    let script = String::from_utf8_lossy(&script);
+    let script = script.replace("terok__subcmd__clearance", "terok__clearance");
+    context.output.print(&script)?;
     Ok(CommandStatus::OK)
+}
+
+const PROGRAM: &str = "terok-clearance";
+
+/// Returns the parser without the commands that the help does not list.
+fn visible_parser() -> clap::Command {
+    let whole = build_parser(ProgramName::Clearance);
+    let visible = whole.get_subcommands().filter(|one| !one.is_hide_set());
+    clap::Command::new(PROGRAM)
+        .version(env!("CARGO_PKG_VERSION"))
+        .args(whole.get_arguments())
+        .subcommands(visible)
 }

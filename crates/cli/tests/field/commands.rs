@@ -300,6 +300,7 @@ fn completions_load_and_complete() {
     for (words, completed) in [
         ("terok-clearance sup", "supervise"),
         ("terok-clearance list --cont", "--container"),
+        ("terok-clearance serve-verdict --sh", "--shield"),
         ("terok-clearance completions z", "zsh"),
         ("terok-clearance run --ui desk", "desktop"),
     ] {
@@ -307,6 +308,8 @@ fn completions_load_and_complete() {
         assert!(output.stdout.contains(completed), "{words}: {output:?}");
         assert!(output.stdout.contains("terok-clearance\n"), "{output:?}");
     }
+    let hidden = complete("terok-clearance demo-").stdout;
+    assert!(!hidden.contains("demo-"), "{hidden}");
     assert_eq!(session.run(&["completions", "tcsh"]).status, Some(2));
 }
 
