@@ -11,5 +11,6 @@ mod commands;
 mod harness;
 mod killed;
 mod names;
+mod podman;
 mod prompt;
 mod table;
