@@ -81,7 +81,7 @@ pub struct CliArgs {
         value_name = "WHEN"
     )]
     pub color: ColorChoice,
-    /// Print one JSON object per line, also for errors; refused where nothing is printed for programs
+    /// Print one JSON object per line, also for errors; refused by commands without such output
     #[arg(long, global = true, help_heading = "Global options")]
     pub json: bool,
     /// Log more to standard error; repeat for still more

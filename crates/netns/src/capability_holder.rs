@@ -67,7 +67,9 @@ pub enum CapabilityAccess {
 /// process does not count.
 ///
 /// Of a container that is not started, only what it will have counts ([`is_runtime_init`]): check
-/// again once its program runs. A process that the caller may not inspect is skipped. Such a process belongs to another user,
+/// again once its program runs.
+///
+/// A process that the caller may not inspect is skipped. Such a process belongs to another user,
 /// not to a sandbox of the caller: the owner of a user namespace may inspect the processes in it
 /// and in its descendants.
 pub fn find_capability_holder(target: &ProcessHandle) -> io::Result<Option<CapabilityHolder>> {
@@ -107,7 +109,7 @@ const RUNC_PROGRAMS: [&str; 4] = [
     "/usr/local/bin/runc",
 ];
 
-/// Returns `true` if the process is runc itself, in a container that is not started (`podman init`).
+/// Returns `true` if the process is runc, in a container that is not started (`podman init`).
 ///
 /// Its first thread has the capabilities of the container already; the others keep those of runc
 /// until the container's program takes their place. No file of the container is executed before.

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The line prompt: questions as lines and answers by number, on any terminal or through a pipe.
 //!
-//! On a terminal, lines are broken between words, and messages do not mix with the line that is being
-//! typed. Only an answer (`a N`, `d N` or a JSON answer) writes a rule. The end of the input, `q`, a
+//! On a terminal, lines are broken between words, and messages do not mix with the line that is
+//! being typed.
+//!
+//! Only an answer (`a N`, `d N` or a JSON answer) writes a rule. The end of the input, `q`, a
 //! signal and a lost hub write none.
 
 mod command;
@@ -138,7 +140,7 @@ impl<W: Write> LinePrompt<W> {
         self.hide_typed_line()
     }
 
-    /// Edits the typed line, and runs each line that is completed. Returns `false` if the prompt ends.
+    /// Edits the typed line, and runs each completed one. Returns `false` if the prompt ends.
     fn type_bytes(&mut self, bytes: &[u8]) -> io::Result<bool> {
         for &byte in bytes {
             let Some(editor) = &mut self.editor else {

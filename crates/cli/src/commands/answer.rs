@@ -33,12 +33,12 @@ Examples:
   terok-clearance allow web:17 --expect api.example.com && echo open
 
 An id is what `list` and `watch` show, such as web:17, or the whole id of the request, which --json
-prints. Each id has its own outcome: one line on standard output if the answer took effect, otherwise
-one on standard error; with --json, one object each on standard output, whose `event` names the
-outcome (docs/schema/lines.json). An id that several questions have is refused, and their whole ids
-are named. A restarted sandbox may use its ids again: use --expect. A hub of the Python stack does not report its
-pending questions; it is answered only with --expect, which it compares itself, and opens the whole
-destination.
+prints. Each id has its own outcome: one line on standard output if the answer took effect,
+otherwise one on standard error; with --json, one object each on standard output, whose `event`
+names the outcome (docs/schema/lines.json). An id that several questions have is refused, and their
+whole ids are named. A restarted sandbox may use its ids again: use --expect. A hub of the Python
+stack does not report its pending questions; it is answered only with --expect, which it compares
+itself, and opens the whole destination.
 
 Exit status; for several ids, the first of this list that applies to one of them:
   1    refused (`refused`), without effect (`failed`), or with unknown effect (`unsure`)

@@ -39,8 +39,8 @@ pub struct Args {
     /// Watch only the hub at this socket; the hub may start later
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
-    /// Only the sandbox with this name (as `list` shows it), id, or first 12 characters of the id; it
-    /// may start later
+    /// Only the sandbox with this name (as `list` shows it), id, or first 12 characters of the id;
+    /// it may start later
     #[arg(long, value_name = "NAME")]
     container: Option<SandboxSelector>,
 }

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Ids of questions that a person can type: the sandbox's name and the number, `web:17`.
 //!
-//! A request id contains the id of the container, up to 64 hexadecimal digits, and often a number of
-//! 16 digits. The short form has the name instead while one sandbox alone has that name, and the end
-//! of the number; otherwise the whole id is shown. An id that two pending questions have is refused.
+//! A request id contains the id of the container, up to 64 hexadecimal digits, and often a number
+//! of 16 digits. The short form has the name instead while one sandbox alone has that name, and the
+//! end of the number; otherwise the whole id is shown. An id that two pending questions have is
+//! refused.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

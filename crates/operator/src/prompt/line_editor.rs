@@ -126,7 +126,8 @@ impl LineEditor {
         std::mem::take(&mut self.line)
     }
 
-    /// Returns the output that draws the line on a terminal with `columns`; its end, if it is longer.
+    /// Returns the output that draws the line on a terminal with `columns`; only the end of a
+    /// longer one.
     pub(super) fn draw(&self, columns: usize) -> String {
         Self::draw_line(&self.line, columns)
     }

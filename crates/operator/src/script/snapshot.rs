@@ -241,8 +241,8 @@ impl PendingSnapshot {
         lines.map(|line| to_json_line(&line)).collect()
     }
 
-    /// Returns the list as text; empty without questions. Lines are broken for a terminal of `width`
-    /// columns, and stay whole without one.
+    /// Returns the list as text; empty without questions. Lines are broken for a terminal of
+    /// `width` columns, and stay whole without one.
     pub fn to_table(&self, width: Option<usize>, color: bool) -> String {
         let inbox = self.session.inbox();
         super::table::render_table(&self.rows(), inbox, self.taken_at, width, color)
