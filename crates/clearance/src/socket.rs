@@ -10,6 +10,7 @@ mod bind;
 mod connect;
 mod paths;
 mod peer_namespaces;
+mod sandbox_record;
 
 pub use accept::ConnectionAcceptor;
 pub use bind::{SameUserListener, SocketBindError, bind};
@@ -17,6 +18,7 @@ pub use connect::{SocketConnectError, connect};
 pub use paths::{
     HubSocket, HubSocketPaths, RuntimeDir, SocketLayout, default_clearance_socket_path,
 };
+pub use sandbox_record::{SandboxRecord, SandboxRecordFile};
 
 /// Maximum bytes of a socket's path: the size of `sun_path`, without the NUL.
 pub const MAX_SOCKET_PATH_BYTES: usize = 107;

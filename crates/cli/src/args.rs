@@ -30,7 +30,8 @@ Exit status:
   0    success (also if the output was closed early)
   1    failure; the reason is on standard error
   2    invalid arguments
-  3    `notify --wait`: no action chosen; `allow`, `deny`: no such question
+  3    `notify --wait`: no action chosen; `allow`, `deny`: no such question; --container: no such
+       sandbox
   4    `allow`, `deny`: already answered
   69   no hub or no notifier, or it does not reply
   70   internal error: a bug, please report it
@@ -47,7 +48,11 @@ Sockets in the runtime directory, all private to you:
 
 Environment:
   XDG_RUNTIME_DIR    runtime directory; unset: /run/user/<uid>, else /tmp/terok-<uid>
-  NO_COLOR           if not empty: no colours, as with TERM=dumb
+  NO_COLOR, FORCE_COLOR, CLICOLOR_FORCE, CLICOLOR, TERM
+                     colours, if --color is not given; the first that is set and not empty decides:
+                     NO_COLOR: none; FORCE_COLOR and CLICOLOR_FORCE: always (0: the opposite);
+                     CLICOLOR=0 and TERM=dumb: none; otherwise colours on a terminal
+  HOME, PATH         unset: your home directory in /etc/passwd, the usual directories
   RUST_LOG           log filter, such as `debug` or `hub=trace,warn`; overrides -v
   TEROK_CLEARANCE_NOTIFY_EVENTS
                      popups of `notifier`: see its help";
@@ -60,7 +65,6 @@ Environment:
     about = ABOUT.split('\n').next(),
     long_about = ABOUT,
     after_long_help = AFTER_HELP,
-    disable_help_subcommand = true,
     subcommand_required = true,
     arg_required_else_help = true,
     max_term_width = 100
@@ -77,7 +81,7 @@ pub struct CliArgs {
         value_name = "WHEN"
     )]
     pub color: ColorChoice,
-    /// Print one JSON object per line, also for errors
+    /// Print one JSON object per line, also for errors; refused by commands without such output
     #[arg(long, global = true, help_heading = "Global options")]
     pub json: bool,
     /// Log more to standard error; repeat for still more
@@ -106,7 +110,7 @@ pub enum ProgramName {
 /// When to use colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ColorChoice {
-    /// Colours on a terminal, unless `NO_COLOR` or `TERM=dumb` is set.
+    /// As the environment says, else colours on a terminal.
     Auto,
     /// Colours in every output.
     Always,

@@ -7,9 +7,11 @@
 
 pub mod answer;
 pub mod clearance;
+pub mod completions;
 pub mod demo;
 pub mod install_service;
 pub mod list;
+pub mod man;
 pub mod notifier;
 pub mod notify;
 pub mod preview;
@@ -39,6 +41,10 @@ pub enum CliCommand {
     #[command(display_order = 26, long_about = clearance::ABOUT)]
     Clearance(clearance::Args),
 
+    /// Print the completions for a shell.
+    #[command(display_order = 90, long_about = completions::ABOUT)]
+    Completions(completions::Args),
+
     /// Show a packet's path to an answer, in private namespaces.
     #[command(display_order = 10)]
     Demo(demo::Args),
@@ -62,6 +68,10 @@ pub enum CliCommand {
     /// List the pending questions of every sandbox.
     #[command(display_order = 31, long_about = list::ABOUT)]
     List(list::Args),
+
+    /// Print a manual page.
+    #[command(display_order = 91, long_about = man::ABOUT)]
+    Man(man::Args),
 
     /// Ask the questions of every sandbox as popups on your desktop.
     #[command(display_order = 27, long_about = notifier::ABOUT)]
@@ -103,6 +113,10 @@ pub enum CliCommand {
     #[command(display_order = 25, long_about = tui::ABOUT)]
     Tui(tui::Args),
 
+    /// Print the version.
+    #[command(display_order = 92)]
+    Version,
+
     /// Print the events of every hub.
     #[command(display_order = 34, long_about = watch::ABOUT)]
     Watch(watch::Args),
@@ -116,6 +130,8 @@ impl CliCommand {
 
             Self::Clearance(args) => clearance::perform(args, context),
 
+            Self::Completions(args) => completions::perform(&args, context),
+
             Self::Demo(args) => demo::perform(args, context),
 
             Self::Deny(args) => answer::perform(args, Action::Deny, context),
@@ -127,6 +143,8 @@ impl CliCommand {
             Self::InstallService(args) => install_service::perform(&args),
 
             Self::List(args) => list::perform(args, context),
+
+            Self::Man(args) => man::perform(&args, context),
 
             Self::Notifier(args) => notifier::perform(args, context),
 
@@ -148,6 +166,17 @@ impl CliCommand {
 
             Self::Tui(args) => tui::perform(args, context),
 
+            Self::Version => {
+                let version = env!("CARGO_PKG_VERSION");
+                let line = if context.json {
+                    serde_json::json!({ "version": version }).to_string()
+                } else {
+                    format!("terok-clearance {version}")
+                };
+                context.output.print_line(&line)?;
+                Ok(CommandStatus::OK)
+            }
+
             Self::Watch(args) => watch::perform(args, context),
         }
     }
@@ -160,6 +189,35 @@ impl CliCommand {
             }
             Self::Reader(args) => args.log_level(),
             _ => LevelFilter::WARN,
+        }
+    }
+
+    /// Returns the name of a command that prints nothing for programs, and so takes no `--json`.
+    pub(crate) const fn without_json(&self) -> Option<&'static str> {
+        match self {
+            Self::Completions(_) => Some("completions"),
+            Self::InstallService(_) => Some("install-service"),
+            Self::Man(_) => Some("man"),
+            Self::Notifier(_) => Some("notifier"),
+            Self::Reader(_) => Some("reader"),
+            Self::Serve(_) => Some("serve"),
+            Self::ServeVerdict(_) => Some("serve-verdict"),
+            Self::DemoInternet(_) => Some("demo-internet"),
+            Self::DemoProgram(_) => Some("demo-program"),
+            Self::Allow(_)
+            | Self::Clearance(_)
+            | Self::Demo(_)
+            | Self::Deny(_)
+            | Self::List(_)
+            | Self::Notify(_)
+            | Self::Preview(_)
+            | Self::Run(_)
+            | Self::SimpleClearance(_)
+            | Self::Supervise(_)
+            // `tui` refuses it with another hint.
+            | Self::Tui(_)
+            | Self::Version
+            | Self::Watch(_) => None,
         }
     }
 

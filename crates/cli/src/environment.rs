@@ -37,6 +37,50 @@ enum PrivateDirError {
     OthersWrite,
 }
 
+/// What the environment says about colours.
+///
+/// The first that is set decides: `NO_COLOR` (no-color.org), `FORCE_COLOR` (force-color.org),
+/// `CLICOLOR_FORCE`, `CLICOLOR` (bixense.com/clicolors), `TERM=dumb`. An empty variable counts as
+/// unset. `0` means the opposite, except in `NO_COLOR`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ColorVariables {
+    /// Colours on terminals.
+    Terminals,
+    /// Colours everywhere.
+    Force,
+    /// No colours.
+    Never,
+}
+
+impl ColorVariables {
+    fn read(set: &dyn Fn(&'static str) -> Option<OsString>) -> Self {
+        let flag = |name| set(name).map(|value| value != "0");
+        if set("NO_COLOR").is_some() {
+            return Self::Never;
+        }
+        match (
+            flag("FORCE_COLOR"),
+            flag("CLICOLOR_FORCE"),
+            flag("CLICOLOR"),
+        ) {
+            (Some(true), ..) | (None, Some(true), _) => Self::Force,
+            (Some(false), ..) | (None, _, Some(false)) => Self::Never,
+            (None, None | Some(false), None | Some(true)) => match set("TERM") {
+                Some(terminal) if terminal == "dumb" => Self::Never,
+                _ => Self::Terminals,
+            },
+        }
+    }
+
+    const fn allow_colors(self, terminal: bool) -> bool {
+        match self {
+            Self::Terminals => terminal,
+            Self::Force => true,
+            Self::Never => false,
+        }
+    }
+}
+
 /// The user's directories and the settings in the environment.
 #[derive(Debug, Clone)]
 pub struct UserEnvironment {
@@ -44,9 +88,9 @@ pub struct UserEnvironment {
     config_dir: PathBuf,
     state_dir: PathBuf,
     log_filter: Option<String>,
-    no_color: bool,
+    color: ColorVariables,
     logs_to_journal: bool,
-    search_path: Option<OsString>,
+    search_path: OsString,
     shield_state_dir: Option<PathBuf>,
     session_bus_address: Option<OsString>,
     notify_events: Option<String>,
@@ -79,21 +123,24 @@ impl UserEnvironment {
                 .map(PathBuf::from)
                 .filter(|path| path.is_absolute())
         };
-        let home = directory("HOME").unwrap_or_else(|| PathBuf::from("/"));
+        let runtime_dir =
+            directory("XDG_RUNTIME_DIR").unwrap_or_else(|| default_runtime_dir(uid, users));
+        let home = directory("HOME")
+            .or_else(|| home_of_user(uid, Path::new(PASSWD_FILE)))
+            .unwrap_or_else(|| runtime_dir.join("home"));
         let under = |name, otherwise: &str| {
             directory(name)
                 .unwrap_or_else(|| home.join(otherwise))
                 .join("terok-clearance")
         };
         Self {
-            runtime_dir: directory("XDG_RUNTIME_DIR")
-                .unwrap_or_else(|| default_runtime_dir(uid, users)),
+            runtime_dir,
             config_dir: under("XDG_CONFIG_HOME", ".config"),
             state_dir: under("XDG_STATE_HOME", ".local/state"),
             log_filter: text("RUST_LOG"),
-            no_color: set("NO_COLOR").is_some() || set("TERM").is_some_and(|t| t == "dumb"),
+            color: ColorVariables::read(&set),
             logs_to_journal: set("JOURNAL_STREAM").is_some(),
-            search_path: set("PATH"),
+            search_path: set("PATH").unwrap_or_else(|| DEFAULT_SEARCH_PATH.into()),
             shield_state_dir: set("TEROK_SHIELD_STATE_DIR").map(PathBuf::from),
             session_bus_address: set("DBUS_SESSION_BUS_ADDRESS"),
             // An empty value means no popups, unlike an unset variable.
@@ -136,14 +183,14 @@ impl UserEnvironment {
         &self.state_dir
     }
 
-    /// Returns `PATH`.
-    pub fn search_path(&self) -> Option<&OsString> {
-        self.search_path.as_ref()
+    /// Returns `PATH`, or the usual directories without it.
+    pub const fn search_path(&self) -> &OsString {
+        &self.search_path
     }
 
     /// Returns the first executable file called `name` in the absolute directories of `PATH`.
     pub fn find_program(&self, name: &str) -> Option<PathBuf> {
-        netns::find_program(name, self.search_path.as_ref()?)
+        netns::find_program(name, &self.search_path)
     }
 
     /// Returns the first such file that a sandbox of this user could not have written.
@@ -200,15 +247,17 @@ impl UserEnvironment {
         self.locale.as_deref().is_some_and(is_utf8_locale)
     }
 
-    /// Returns the maximum width of a table: `COLUMNS`, else the width of the terminal at standard
-    /// output, else 80.
-    pub fn table_columns(&self) -> usize {
+    /// Returns the columns of the terminal at standard output: `COLUMNS`, else the terminal's, else
+    /// 80; `None` if standard output is no terminal.
+    pub fn table_columns(&self) -> Option<usize> {
+        let stdout = io::stdout();
         let terminal = || {
-            let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
+            let size = rustix::termios::tcgetwinsize(&stdout).ok()?;
             Some(usize::from(size.ws_col))
         };
         let given = self.table_columns.or_else(terminal);
-        given.filter(|columns| *columns > 0).unwrap_or(80)
+        let columns = given.filter(|columns| *columns > 0).unwrap_or(80);
+        stdout.is_terminal().then_some(columns)
     }
 
     /// Returns all variables, for a program that inherits the environment.
@@ -229,7 +278,7 @@ impl UserEnvironment {
     /// Returns the use of colours for both streams, as requested by `color`.
     pub fn stream_colors(&self, color: ColorChoice) -> StreamColors {
         let on = |terminal: bool| match color {
-            ColorChoice::Auto => terminal && !self.no_color,
+            ColorChoice::Auto => self.color.allow_colors(terminal),
             ColorChoice::Always => true,
             ColorChoice::Never => false,
         };
@@ -238,6 +287,22 @@ impl UserEnvironment {
             stderr: on(io::stderr().is_terminal()),
         }
     }
+}
+
+/// The search path of a user without `PATH`, as of login(1), which `sudo` and `env -i` may remove.
+const DEFAULT_SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// The users of the machine, passwd(5).
+const PASSWD_FILE: &str = "/etc/passwd";
+
+/// Returns the home directory of the user `uid` according to `passwd`.
+fn home_of_user(uid: u32, passwd: &Path) -> Option<PathBuf> {
+    let users = std::fs::read_to_string(passwd).ok()?;
+    let mut homes = users.lines().filter_map(|line| {
+        let fields: Vec<_> = line.split(':').collect();
+        let is_user = fields.get(2)?.parse() == Ok(uid);
+        is_user.then(|| PathBuf::from(fields.get(5).copied().unwrap_or_default()))
+    });
+    homes.find(|home| home.is_absolute())
 }
 
 /// Returns `true` if a locale's character set is UTF-8: `de_DE.UTF-8`, `C.utf8`.
@@ -408,17 +473,71 @@ mod tests {
     }
 
     #[test]
-    fn colours_follow_argument_and_environment() {
+    fn the_first_variable_that_is_set_decides_about_colours() {
         let nowhere = Path::new("/nonexistent/user");
-        let dumb = environment(&[("TERM", "dumb")], 1000, nowhere);
-        let both = |on| StreamColors {
-            stdout: on,
-            stderr: on,
+        let check = |variables: &[(&str, &str)], expected: ColorVariables| {
+            let found = environment(variables, 1000, nowhere);
+            assert_eq!(found.color, expected, "{variables:?}");
+            let both = |on| StreamColors {
+                stdout: on,
+                stderr: on,
+            };
+            // The argument outweighs all variables.
+            assert_eq!(found.stream_colors(ColorChoice::Always), both(true));
+            assert_eq!(found.stream_colors(ColorChoice::Never), both(false));
         };
-        assert_eq!(dumb.stream_colors(ColorChoice::Auto), both(false));
-        assert_eq!(dumb.stream_colors(ColorChoice::Always), both(true));
-        let no = environment(&[("NO_COLOR", "1"), ("TERM", "xterm")], 1000, nowhere);
-        assert_eq!(no.stream_colors(ColorChoice::Auto), both(false));
-        assert_eq!(no.stream_colors(ColorChoice::Never), both(false));
+        use ColorVariables::{Force, Never, Terminals};
+        check(&[], Terminals);
+        check(&[("TERM", "dumb")], Never);
+        check(&[("TERM", "xterm")], Terminals);
+        check(&[("NO_COLOR", "")], Terminals);
+        for no in ["1", "0", "x"] {
+            check(
+                &[
+                    ("NO_COLOR", no),
+                    ("FORCE_COLOR", "1"),
+                    ("CLICOLOR_FORCE", "1"),
+                ],
+                Never,
+            );
+        }
+        check(
+            &[("FORCE_COLOR", "1"), ("CLICOLOR", "0"), ("TERM", "dumb")],
+            Force,
+        );
+        check(&[("FORCE_COLOR", "true")], Force);
+        check(&[("FORCE_COLOR", "0"), ("CLICOLOR_FORCE", "1")], Never);
+        check(&[("FORCE_COLOR", ""), ("CLICOLOR_FORCE", "1")], Force);
+        check(&[("CLICOLOR_FORCE", "1"), ("CLICOLOR", "0")], Force);
+        check(&[("CLICOLOR_FORCE", "0")], Terminals);
+        check(&[("CLICOLOR_FORCE", "0"), ("CLICOLOR", "0")], Never);
+        check(&[("CLICOLOR", "1")], Terminals);
+        check(&[("CLICOLOR", "0")], Never);
+    }
+
+    #[test]
+    fn a_missing_home_directory_is_that_of_the_user() {
+        let machine = tempfile::tempdir().unwrap();
+        let passwd = machine.path().join("passwd");
+        std::fs::write(
+            &passwd,
+            "root:x:0:0:root:/root:/bin/sh\n# x\nop:x:1000:1000:Op, Erator:/home/op:/bin/bash\n\
+             none:x:1001:1001:::\nodd:x:1002\n",
+        )
+        .unwrap();
+        let home = |uid| home_of_user(uid, &passwd);
+        assert_eq!(home(0), Some("/root".into()));
+        assert_eq!(home(1000), Some("/home/op".into()));
+        for uid in [1001, 1002, 1003] {
+            assert_eq!(home(uid), None);
+        }
+        assert_eq!(home_of_user(0, Path::new("/nonexistent")), None);
+        let nowhere = Path::new("/nonexistent/user");
+        let unknown = environment(&[("XDG_RUNTIME_DIR", "/run/x")], u32::MAX - 7, nowhere);
+        assert_eq!(
+            unknown.state_dir(),
+            "/run/x/home/.local/state/terok-clearance"
+        );
+        assert!(unknown.find_program("sh").is_some());
     }
 }

@@ -121,6 +121,15 @@ pub enum CommandError {
     /// `simple-clearance` failed.
     #[error(transparent)]
     SimpleClearance(#[from] SimpleClearanceError),
+    /// The process of `supervise` does not exist.
+    #[error("there is no process {pid}")]
+    NoProcess {
+        /// The number of the process.
+        pid: u32,
+        /// The kernel error.
+        #[source]
+        source: io::Error,
+    },
     /// `supervise` was not started.
     #[error("cannot guard the network namespace of process {pid}")]
     Supervise {
@@ -130,6 +139,21 @@ pub enum CommandError {
         #[source]
         source: SupervisorStartError,
     },
+    /// The command prints nothing for programs.
+    #[error("`{command}` has no --json")]
+    NoJson {
+        /// The command.
+        command: &'static str,
+    },
+    /// `man` was asked for a page that does not exist.
+    #[error("there is no command {name:?}")]
+    NoManualPage {
+        /// The name of the command.
+        name: String,
+    },
+    /// The command confines programs, and runs confined itself.
+    #[error("this is already inside a sandbox of terok-clearance")]
+    InsideSandbox,
     /// A full screen cannot be JSON.
     #[error("--json has no full screen")]
     JsonFullScreen,

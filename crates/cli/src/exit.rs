@@ -36,6 +36,8 @@ impl CommandStatus {
     pub const NO_ACTION_CHOSEN: Self = Self(3);
     /// No hub has the question.
     pub const NO_SUCH_QUESTION: Self = Self(3);
+    /// No sandbox has the name of `--container`.
+    pub const NO_SUCH_SANDBOX: Self = Self(3);
     /// The question had been answered before.
     pub const ALREADY_ANSWERED: Self = Self(4);
     /// A required service is unavailable (`EX_UNAVAILABLE` of sysexits.h).
@@ -137,6 +139,13 @@ const CAPABILITY_HINTS: [&str; 3] = [
     "`--allow-capabilities` guards it all the same, but such a process can go around every rule",
 ];
 
+const NO_PROCESS_HINTS: [&str; 2] = [
+    "of a container that does not run, podman and docker print the pid 0: `podman init NAME` makes \
+     its first process without starting the program",
+    "then `terok-clearance supervise --pid \"$(podman inspect -f '{{.State.Pid}}' NAME)\"`, and \
+     `podman start NAME` once it says that it guards the process",
+];
+
 const FOREIGN_NAMESPACE_HINT: &str =
     "without root, the namespace must belong to one of your user namespaces";
 
@@ -180,6 +189,7 @@ fn explain(error: &CommandError) -> (CommandStatus, Vec<String>) {
             "to use the network namespace of this process, set {INSIDE_NETNS_VARIABLE}=1"
         )),
         CommandError::Attach(AttachError::OpenSockets(_)) => failure(FOREIGN_NAMESPACE_HINT),
+        CommandError::NoProcess { .. } => advise(CommandStatus::FAILURE, &NO_PROCESS_HINTS),
         CommandError::Supervise { source, .. } => explain_supervise(source),
         CommandError::PacketLogTaken(taken) => advise(
             CommandStatus::RESOURCE_BUSY,
@@ -213,6 +223,18 @@ fn explain(error: &CommandError) -> (CommandStatus, Vec<String>) {
         CommandError::SimpleClearance(error) => {
             advise(CommandStatus::FAILURE, simple_clearance_hints(error))
         }
+        CommandError::NoJson { .. } => advise(
+            CommandStatus::USAGE,
+            &["leave it out: this command prints nothing for programs"],
+        ),
+        CommandError::NoManualPage { .. } => advise(
+            CommandStatus::USAGE,
+            &["`terok-clearance help` lists the commands"],
+        ),
+        CommandError::InsideSandbox => failure(
+            "run the command as it is: its connections are asked about outside, where \
+             `terok-clearance list` shows them",
+        ),
         CommandError::JsonFullScreen => advise(
             CommandStatus::USAGE,
             &["`terok-clearance clearance --json` is for programs"],

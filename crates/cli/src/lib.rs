@@ -66,6 +66,9 @@ fn run_cli(args: Vec<OsString>) -> CommandStatus {
         json: cli.json,
         program_name: cli.name,
     };
+    if let Some(command) = cli.command.without_json().filter(|_| cli.json) {
+        return exit::report_error(&CommandError::NoJson { command }, &context);
+    }
     match cli.command.perform(&context) {
         Ok(status) => status,
         Err(error) => exit::report_error(&error, &context),

@@ -66,6 +66,9 @@ pub enum CapabilityAccess {
 /// `CAP_NET_ADMIN` over it, in the order of process ids; `None` if there is none. The caller's own
 /// process does not count.
 ///
+/// Of a container that is not started, only what it will have counts ([`is_runtime_init`]): check
+/// again once its program runs.
+///
 /// A process that the caller may not inspect is skipped. Such a process belongs to another user,
 /// not to a sandbox of the caller: the owner of a user namespace may inspect the processes in it
 /// and in its descendants.
@@ -96,6 +99,41 @@ pub fn find_capability_holder(target: &ProcessHandle) -> io::Result<Option<Capab
     Ok(None)
 }
 
+/// The name of runc's process in a container that was created and not started.
+const RUNC_INIT_NAME: &str = "runc:[2:INIT]";
+/// Where runc is installed. Its process in a container executes this file, or a copy in memory.
+const RUNC_PROGRAMS: [&str; 4] = [
+    "/usr/sbin/runc",
+    "/usr/bin/runc",
+    "/usr/local/sbin/runc",
+    "/usr/local/bin/runc",
+];
+
+/// Returns `true` if the process is runc, in a container that is not started (`podman init`).
+///
+/// Its first thread has the capabilities of the container already; the others keep those of runc
+/// until the container's program takes their place. No file of the container is executed before.
+pub fn is_runtime_init(process: &ProcessHandle) -> bool {
+    is_runc_init(&Path::new("/proc").join(process.pid().to_string()))
+}
+
+fn is_runc_init(process: &Path) -> bool {
+    let is_named =
+        read_limited(&process.join("comm")).is_ok_and(|name| name.trim_end() == RUNC_INIT_NAME);
+    // The name is chosen by the process; the contents of its program are not.
+    is_named
+        && RUNC_PROGRAMS
+            .iter()
+            .any(|program| is_same_file(&process.join("exe"), Path::new(program)).unwrap_or(false))
+}
+
+fn is_same_file(one: &Path, other: &Path) -> io::Result<bool> {
+    if fs::metadata(one)?.len() != fs::metadata(other)?.len() {
+        return Ok(false);
+    }
+    Ok(fs::read(one)? == fs::read(other)?)
+}
+
 /// The identity of a namespace.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct NamespaceId(u64, u64);
@@ -123,7 +161,11 @@ impl CapabilityScan {
         let Some(threads) = skip_absent(numbered_entries(&process.join("task")))? else {
             return Ok(None);
         };
+        let first_only = is_runc_init(&process);
         for thread in threads {
+            if first_only && thread != pid {
+                continue;
+            }
             let thread = process.join("task").join(thread.to_string());
             if let Some((capability, access)) = self.check_thread(&thread)? {
                 let name = skip_absent(read_limited(&process.join("comm")))?.unwrap_or_default();

@@ -25,7 +25,7 @@ mod sys;
 pub mod transparent;
 
 pub use capability_holder::{
-    CapabilityAccess, CapabilityHolder, NetworkCapability, find_capability_holder,
+    CapabilityAccess, CapabilityHolder, NetworkCapability, find_capability_holder, is_runtime_init,
 };
 pub use enter_error::{EnterError, EnterStep};
 pub use netns_ref::{NetnsRef, SocketSpec, set_packet_mark};

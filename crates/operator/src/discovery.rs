@@ -45,6 +45,8 @@ pub(crate) struct Hubs {
     /// Whether the hubs are told that an operator is there to answer.
     answers: bool,
     tracked: BTreeMap<HubId, TrackedHub>,
+    /// Socket files that killed hubs have left of sandboxes that have ended.
+    leftovers: BTreeMap<HubId, SocketFileId>,
     /// The hubs found at the start whose snapshot is not complete yet, each with the time of its
     /// latest event. A busy hub may need long for a hundred thousand questions.
     awaiting_sync: BTreeMap<HubId, Instant>,
@@ -122,6 +124,7 @@ impl Hubs {
             watched,
             answers,
             tracked: BTreeMap::new(),
+            leftovers: BTreeMap::new(),
             awaiting_sync: BTreeMap::new(),
             sync_timeout,
             sync_deadline: now,
@@ -208,7 +211,7 @@ impl Hubs {
         let is_answered = match &update {
             ListenerUpdate::Event(InboxEvent::Received(event)) => *event == Event::Synced,
             ListenerUpdate::Event(InboxEvent::UnknownEvent(_)) => false,
-            ListenerUpdate::Event(_) => true,
+            ListenerUpdate::Event(_) | ListenerUpdate::Leftover => true,
             ListenerUpdate::Up(_, version) => *version == ProtocolVersion::Clearance1,
         };
         if is_answered {
@@ -220,6 +223,15 @@ impl Hubs {
             ListenerUpdate::Up(client, version) => {
                 self.tracked.get_mut(hub)?.client = Some(client);
                 Some(InboxEvent::Up(version))
+            }
+            ListenerUpdate::Leftover => {
+                let left = self.tracked.remove(hub)?;
+                if let Some(file) = *left.socket.borrow() {
+                    self.leftovers.insert(hub.clone(), file);
+                }
+                // The file may have been replaced in the meantime.
+                self.rescan();
+                Some(InboxEvent::Gone)
             }
             ListenerUpdate::Event(InboxEvent::Gone) => {
                 self.tracked.remove(hub)?;
@@ -237,7 +249,11 @@ impl Hubs {
             return;
         };
         watcher.update_watches(location);
-        let found = location.sockets();
+        let is_named = matches!(location, HubLocation::Socket(_));
+        let mut found = location.sockets();
+        self.leftovers
+            .retain(|hub, file| found.get(hub) == Some(file));
+        found.retain(|hub, _| !self.leftovers.contains_key(hub));
         for (hub, tracked) in &self.tracked {
             let current = found.get(hub).copied();
             tracked.socket.send_if_modified(|file| {
@@ -250,8 +266,8 @@ impl Hubs {
             self.tracked.entry(hub.clone()).or_insert_with(|| {
                 let (socket, file) = flag::channel(Some(file));
                 let updates = self.update_sender.clone();
-                self.tasks
-                    .spawn(listen_to_hub(hub, file, updates, self.answers));
+                let listening = listen_to_hub(hub, file, updates, self.answers, is_named);
+                self.tasks.spawn(listening);
                 TrackedHub {
                     socket,
                     client: None,

@@ -5,6 +5,7 @@
 //! that an answer reaches only the question that the operator saw.
 
 mod events;
+mod question_id;
 mod removal;
 mod resync;
 mod row;
@@ -21,6 +22,7 @@ pub use events::{
 };
 pub use row::{Row, RowNumber, RowNumberError};
 
+use question_id::SandboxIndex;
 use removal::merge_oldest_flow;
 use row::{FailureNotice, RequestFlow, RowEntry, RowKey};
 
@@ -41,6 +43,7 @@ pub struct Inbox {
     rows: BTreeMap<RowNumber, Row>,
     rows_by_key: HashMap<RowKey, RowNumber>,
     hubs: BTreeMap<HubId, InboxHub>,
+    sandbox_index: SandboxIndex,
     recent_ends: VecDeque<(RowNumber, RowEnd)>,
     /// The hubs with a socket that cannot be used.
     unreachable_hubs: BTreeSet<HubId>,
@@ -117,6 +120,7 @@ impl Inbox {
             InboxEvent::Gone => self.apply_hub_gone(hub, &mut changes),
             // A known hub was reported as down before.
             InboxEvent::Unreachable(_) if self.hubs.contains_key(hub) => {}
+            InboxEvent::NoListener => {}
             InboxEvent::Unreachable(reason) => {
                 self.unreachable_hubs.insert(hub.clone());
                 changes.push(InboxChange::Unreachable(hub.clone(), reason));
@@ -493,6 +497,7 @@ impl Inbox {
         self.rows_by_key.insert(key.clone(), number);
         let row = Row {
             number,
+            short_name: question_id::short_name(&request.container, &request.dossier),
             key,
             protocol_version: version,
             entries: BTreeMap::new(),
@@ -503,6 +508,7 @@ impl Inbox {
             forgotten_by_hub: false,
             waiting_magnitude: 0,
         };
+        self.sandbox_index.add_row(&row);
         self.rows.insert(number, row);
         changes.push(InboxChange::Added(number));
         number

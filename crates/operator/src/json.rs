@@ -24,7 +24,12 @@ pub(crate) enum ScriptEvent<'a> {
     /// A question in a list.
     Listed(ScriptQuestion<'a>),
     /// The end of a list.
-    List { rows: usize },
+    List {
+        rows: usize,
+        /// The name of a selected sandbox that does not exist.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        unmatched: Option<String>,
+    },
     /// An answer took effect.
     Decided {
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -106,7 +111,13 @@ pub(crate) enum ScriptEvent<'a> {
     /// A hub has sent all pending questions.
     Synced { hub: String },
     /// The session is synced; input lines are read from now on.
-    Ready { hubs: usize, rows: usize },
+    Ready {
+        hubs: usize,
+        rows: usize,
+        /// The name of a selected sandbox that does not exist.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        unmatched: Option<String>,
+    },
     /// A hub or a reader skipped events.
     Lost {
         hub: String,

@@ -14,6 +14,7 @@ pub mod phrases;
 pub mod prompt;
 pub mod script;
 mod session;
+mod text_wrap;
 
 pub use session::{Session, SessionOptions};
 

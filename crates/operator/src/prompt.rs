@@ -1,33 +1,50 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The line prompt: questions as lines and answers by number, on any terminal or through a pipe.
 //!
+//! On a terminal, lines are broken between words, and messages do not mix with the line that is
+//! being typed.
+//!
 //! Only an answer (`a N`, `d N` or a JSON answer) writes a rule. The end of the input, `q`, a
 //! signal and a lost hub write none.
 
 mod command;
+mod input;
+mod line_editor;
 mod rate_limit;
 pub(crate) mod view;
 
 use std::io::{self, Write};
 
 use terok_clearance::{Action, DisplayText, RequestId, Timestamp};
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
+use tokio::io::AsyncRead;
 
 use crate::Session;
 use crate::inbox::{InboxChange, RowNumber};
+use crate::text_wrap::wrap_lines;
 
 use command::PromptCommand;
+use input::{PromptInput, TypedInput};
+use line_editor::{EditorStep, LineEditor};
 use rate_limit::PromptRateLimiter;
 use view::{PromptMessage, render};
 
 /// Options of a prompt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct PromptOptions {
     /// The output format.
     pub format: OutputFormat,
     /// Whether text output has colours.
     pub color: bool,
+    /// Returns the columns of the terminal that shows the output; `None` for a pipe or a file. Only
+    /// text is broken into lines.
+    pub columns: Option<fn() -> usize>,
+    /// Whether the input is a terminal that passes each key on at once without showing it. The
+    /// prompt then shows the typed line itself, which needs `columns`.
+    pub shows_typed_line: bool,
 }
+
+/// Indentation of the further lines of a long line.
+const WRAP_INDENT: usize = 6;
 
 /// The output format of a prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -71,6 +88,7 @@ pub async fn run_prompt<T>(
         options,
         rate_limiter: PromptRateLimiter::default(),
         synced: false,
+        editor: options.shows_typed_line.then(LineEditor::default),
     };
     tokio::select! {
         biased;
@@ -86,21 +104,24 @@ struct LinePrompt<W> {
     rate_limiter: PromptRateLimiter,
     /// Whether readiness was announced.
     synced: bool,
+    /// The line that is being typed, if the prompt shows it.
+    editor: Option<LineEditor>,
 }
 
 impl<W: Write> LinePrompt<W> {
     async fn run(mut self, place: &str, input: impl AsyncRead + Unpin) -> io::Result<()> {
-        let mut lines = BufReader::new(input).lines();
+        let mut input = PromptInput::new(input, self.editor.is_some());
         let mut open = true;
         self.write_message(&PromptMessage::Greeting(place))?;
         self.announce_ready()?;
         while open || self.session.unanswered() > 0 {
             tokio::select! {
                 biased;
-                line = lines.next_line(), if open && self.synced => {
-                    open = match line? {
-                        Some(line) => self.execute_line(&line)?,
-                        None => false,
+                typed = input.next(), if open && self.synced => {
+                    open = match typed? {
+                        TypedInput::Line(line) => self.execute_line(&line)?,
+                        TypedInput::Bytes(bytes) => self.type_bytes(&bytes)?,
+                        TypedInput::End => self.end_input()?,
                     };
                     let unanswered = self.session.unanswered();
                     if !open && unanswered > 0 {
@@ -115,6 +136,56 @@ impl<W: Write> LinePrompt<W> {
                     self.announce_ready()?;
                 }
             }
+        }
+        self.hide_typed_line()
+    }
+
+    /// Edits the typed line, and runs each completed one. Returns `false` if the prompt ends.
+    fn type_bytes(&mut self, bytes: &[u8]) -> io::Result<bool> {
+        for &byte in bytes {
+            let Some(editor) = &mut self.editor else {
+                return Ok(true);
+            };
+            match editor.type_byte(byte) {
+                EditorStep::Edited => {}
+                EditorStep::End => return Ok(false),
+                EditorStep::Line(line) => {
+                    // The completed line stays above its result.
+                    let columns = self.options.columns.map_or(80, |columns| columns());
+                    let shown = LineEditor::draw_line(&line, columns);
+                    self.output.write_all(format!("{shown}\n").as_bytes())?;
+                    if !self.execute_line(&line)? {
+                        return Ok(false);
+                    }
+                }
+            }
+        }
+        self.show_typed_line()?;
+        Ok(true)
+    }
+
+    /// Runs what was typed at the end of the input. Always returns `false`.
+    fn end_input(&mut self) -> io::Result<bool> {
+        let rest = self.editor.as_mut().map(LineEditor::take_line);
+        if let Some(line) = rest.filter(|line| !line.is_empty()) {
+            self.execute_line(&line)?;
+        }
+        Ok(false)
+    }
+
+    fn show_typed_line(&mut self) -> io::Result<()> {
+        let Some(editor) = self.editor.as_ref().filter(|_| self.synced) else {
+            return Ok(());
+        };
+        let columns = self.options.columns.map_or(80, |columns| columns());
+        self.output.write_all(editor.draw(columns).as_bytes())?;
+        self.output.flush()
+    }
+
+    fn hide_typed_line(&mut self) -> io::Result<()> {
+        if self.editor.is_some() {
+            self.output.write_all(LineEditor::CLEAR.as_bytes())?;
+            self.output.flush()?;
         }
         Ok(())
     }
@@ -203,7 +274,17 @@ impl<W: Write> LinePrompt<W> {
         if text.is_empty() {
             return Ok(());
         }
+        let text = match self.options.columns {
+            Some(columns) if self.options.format == OutputFormat::Text => {
+                wrap_lines(&text, columns(), WRAP_INDENT)
+            }
+            _ => text,
+        };
+        if self.editor.is_some() {
+            self.output.write_all(LineEditor::CLEAR.as_bytes())?;
+        }
         self.output.write_all(text.as_bytes())?;
-        self.output.flush()
+        self.output.flush()?;
+        self.show_typed_line()
     }
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use terok_clearance::client::ProtocolVersion;
-use terok_clearance::socket::{self, RuntimeDir, SocketLayout};
+use terok_clearance::socket::{self, RuntimeDir, SandboxRecord, SocketLayout};
 use terok_clearance::wire::clearance2::{self, Event};
 use terok_clearance_operator::Session;
 use terok_clearance_operator::inbox::{HubId, InboxChange};
@@ -119,25 +119,103 @@ async fn hub_is_found_again_after_its_directories_were_removed() {
     }
 }
 
+/// Leaves a socket without a listener, as a killed hub does.
+fn leave_socket(path: &Path) {
+    make_private(path.parent().unwrap());
+    drop(std::os::unix::net::UnixListener::bind(path).unwrap());
+}
+
+/// Creates a directory with the mode that `bind` requires.
+fn make_private(directory: &Path) {
+    std::fs::create_dir_all(directory).unwrap();
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    std::fs::set_permissions(directory, private).unwrap();
+}
+
+fn running_process() -> std::process::Child {
+    let mut command = std::process::Command::new("cat");
+    command.stdin(std::process::Stdio::piped());
+    command.spawn().unwrap()
+}
+
+/// Time passes only while nothing can happen: a wait for a dead socket would show.
+#[tokio::test(start_paused = true)]
+async fn sockets_of_killed_hubs_delay_nothing_and_are_not_reported() {
+    let (_directory, runtime) = runtime();
+    let classic = runtime.shared_hub_sockets().hub;
+    leave_socket(&classic);
+    for name in ["killed", "ended"] {
+        let id = name.parse().unwrap();
+        leave_socket(&runtime.sandbox_sockets(&id, SocketLayout::D).hub);
+        leave_socket(&runtime.sandbox_sockets(&id, SocketLayout::C).hub);
+    }
+    let mut ended = running_process();
+    let hub = runtime
+        .sandbox_sockets(&"ended".parse().unwrap(), SocketLayout::D)
+        .hub;
+    let _record = SandboxRecord::new(None, ended.id()).write(&hub).unwrap();
+    ended.kill().unwrap();
+    ended.wait().unwrap();
+
+    let start = tokio::time::Instant::now();
+    let mut session = Session::discover(runtime).unwrap();
+    while !session.is_synced() {
+        assert_eq!(session.next().await.len(), 0);
+    }
+    assert!(
+        start.elapsed() < Duration::from_millis(100),
+        "{:?}",
+        start.elapsed()
+    );
+    tokio::time::resume();
+    // A new hub in the place of either is found.
+    let mut running = Running::default();
+    for path in [hub, classic] {
+        std::fs::remove_file(&path).unwrap();
+        let _stop = running.start(&path, empty());
+        expect(&mut session, &path, &["up", "synced"]).await;
+    }
+}
+
 #[tokio::test]
-async fn stale_socket_does_not_delay_sync() {
+async fn the_socket_that_was_named_is_reported_without_a_listener() {
     let (_directory, runtime) = runtime();
     let path = runtime.shared_hub_sockets().hub;
-    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    std::fs::set_permissions(
-        path.parent().unwrap(),
-        std::os::unix::fs::PermissionsExt::from_mode(0o700),
-    )
-    .unwrap();
-    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-    let mut session = Session::discover(runtime).unwrap();
-    assert!(!session.is_synced());
+    leave_socket(&path);
+    let mut session = Session::at_socket(path.clone()).unwrap();
     expect(&mut session, &path, &["unreachable"]).await;
-    assert!(session.is_synced());
-    // Nobody tries any more; a new hub in its place is found all the same.
+}
+
+/// A killed hub may come back while its sandbox runs, and never once it has ended.
+#[tokio::test]
+async fn questions_of_a_killed_hub_wait_until_its_sandbox_ends() {
+    let (_directory, runtime) = runtime();
+    let path = runtime
+        .sandbox_sockets(&"web".parse().unwrap(), SocketLayout::D)
+        .hub;
+    let mut session = Session::discover(runtime).unwrap();
     let mut running = Running::default();
-    let _stop = running.start(&path, empty());
-    expect(&mut session, &path, &["up", "synced"]).await;
+    let mut sandbox = running_process();
+    for kills_hub in [true, false] {
+        let stop = running.start(&path, empty());
+        let _record = SandboxRecord::new(None, sandbox.id()).write(&path).unwrap();
+        expect(&mut session, &path, &["up", "synced"]).await;
+        // The file of a killed hub stays; a hard link keeps it as it is.
+        let kept = path.with_file_name("kept");
+        std::fs::hard_link(&path, &kept).unwrap();
+        stop.cancel();
+        assert_eq!(next(&mut session).await, (path.clone(), "down"));
+        std::fs::rename(&kept, &path).unwrap();
+        if kills_hub {
+            // A new supervisor takes the place of the killed one.
+            std::fs::remove_file(&path).unwrap();
+        } else {
+            sandbox.kill().unwrap();
+            sandbox.wait().unwrap();
+            expect(&mut session, &path, &["gone"]).await;
+            assert_eq!(session.inbox().hubs().len(), 0);
+        }
+    }
 }
 
 #[tokio::test]

@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use hub::{DecisionEnforcer, Hub, HubOptions};
 use netns::ProcessHandle;
-use terok_clearance::socket::{RuntimeDir, SameUserListener, SocketBindError, SocketLayout, bind};
+use terok_clearance::socket::{
+    RuntimeDir, SameUserListener, SandboxRecord, SandboxRecordFile, SocketBindError, SocketLayout,
+    bind,
+};
 use terok_clearance::{ContainerId, DisplayText, Dossier, SandboxEvent};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -21,10 +24,14 @@ pub(crate) struct SandboxService {
     process: ProcessHandle,
     operators: SameUserListener,
     readers: SameUserListener,
+    /// `None` if the file cannot be written: clients then take an ended sandbox for one that lost
+    /// its hub.
+    record: Option<SandboxRecordFile>,
 }
 
 impl SandboxService {
-    /// Binds the sockets. `process` is a process of the sandbox, whose end is the sandbox's.
+    /// Binds the sockets, and removes what killed hubs have left of other sandboxes. `process` is
+    /// a process of the sandbox, whose end is the sandbox's.
     pub(crate) fn bind(
         container: ContainerId,
         dossier: Dossier,
@@ -32,9 +39,19 @@ impl SandboxService {
         runtime_dir: &RuntimeDir,
     ) -> Result<Self, SocketBindError> {
         let paths = runtime_dir.sandbox_sockets(&container, SocketLayout::D);
+        let removed = runtime_dir.remove_leftovers();
+        if removed > 0 {
+            tracing::info!(removed, "removed the sockets of sandboxes that have ended");
+        }
+        let operators = bind(&paths.hub)?;
+        let readers = bind(&paths.ingester)?.accept_engine_hooks();
+        let name = dossier.get(&DisplayText::new("name")).cloned();
+        let record = SandboxRecord::new(name, process.pid()).write(&paths.hub);
+        let record = record.inspect_err(|error| tracing::warn!(%error, "cannot write a record"));
         Ok(Self {
-            operators: bind(&paths.hub)?,
-            readers: bind(&paths.ingester)?.accept_engine_hooks(),
+            operators,
+            readers,
+            record: record.ok(),
             container,
             dossier,
             process,
@@ -79,6 +96,7 @@ impl SandboxService {
             process,
             operators,
             readers,
+            record,
         } = self;
         hub.report(SandboxEvent::ContainerStarted {
             container: container.clone(),
@@ -132,6 +150,7 @@ impl SandboxService {
         while let Some(server) = servers.join_next().await {
             join_result(server)?;
         }
+        drop(record);
         if matches!(exit, Ok(SupervisorExit::SandboxEnded)) {
             // The directories may contain other sandboxes' sockets; only empty ones are removed.
             for directory in directories.into_iter().flatten() {

@@ -281,13 +281,13 @@ fn file_id(file: &Metadata) -> (u64, u64) {
 
 /// An advisory lock on the file `.<name>.lock` beside the socket, which is removed on drop.
 #[derive(Debug)]
-struct SocketLock {
+pub(super) struct SocketLock {
     path: PathBuf,
     _file: File,
 }
 
 impl SocketLock {
-    fn acquire(socket: &Path) -> Result<Self, SocketBindError> {
+    pub(super) fn acquire(socket: &Path) -> Result<Self, SocketBindError> {
         let mut name = OsString::from(".");
         name.push(socket.file_name().unwrap_or_default());
         name.push(".lock");

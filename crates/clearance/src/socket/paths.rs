@@ -169,7 +169,12 @@ pub(super) fn try_connect(path: &Path) -> Option<Result<UnixStream, ()>> {
 
 fn is_own_socket(path: &Path) -> bool {
     fs::symlink_metadata(path)
-        .is_ok_and(|found| found.file_type().is_socket() && found.uid() == geteuid().as_raw())
+        .is_ok_and(|found| found.file_type().is_socket() && is_own_file(&found))
+}
+
+/// Returns `true` if the file belongs to the caller's user.
+pub(super) fn is_own_file(found: &fs::Metadata) -> bool {
+    found.uid() == geteuid().as_raw()
 }
 
 #[cfg(test)]

@@ -32,18 +32,19 @@ Examples:
   terok-clearance deny web:17 web:18
   terok-clearance allow web:17 --expect api.example.com && echo open
 
-Each id has its own outcome: one line on standard output if the answer took effect, otherwise one
-on standard error; with --json, one object each on standard output, whose `event` names the outcome
-(docs/schema/lines.json). An id that several hubs use is refused, and the hubs are named. A
-restarted sandbox may use its ids again: use --expect. A hub of the Python stack does not report its
-pending questions; it is answered only with --expect, which it compares itself, and opens the whole
-destination.
+An id is what `list` and `watch` show, such as web:17, or the whole id of the request, which --json
+prints. Each id has its own outcome: one line on standard output if the answer took effect,
+otherwise one on standard error; with --json, one object each on standard output, whose `event`
+names the outcome (docs/schema/lines.json). An id that several questions have is refused, and their
+whole ids are named. A restarted sandbox may use its ids again: use --expect. A hub of the Python
+stack does not report its pending questions; it is answered only with --expect, which it compares
+itself, and opens the whole destination.
 
 Exit status; for several ids, the first of this list that applies to one of them:
   1    refused (`refused`), without effect (`failed`), or with unknown effect (`unsure`)
   69   the hub was not reachable (`unheard`); nothing was sent
   4    answered before, by anyone and in any way (`already`); the line names the operator
-  3    no such question (`missing`): never asked, or withdrawn
+  3    no such question (`missing`): never asked, or withdrawn; or no sandbox of --container
   0    all answers took effect (`decided`)
   130  ended by Ctrl-C: an answer that was sent may have taken effect")]
 pub struct Args {

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `clearance`: the line prompt over every hub.
 
+mod typing_mode;
+
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -9,11 +12,14 @@ use operator::prompt::{OutputFormat, PromptEnd, PromptOptions, run_prompt};
 use terok_clearance::client::Client;
 use terok_clearance::socket::RuntimeDir;
 
+use super::tui::require_screen_terminal;
 use crate::args::ProgramName;
 use crate::error::error_causes;
 use crate::output::OutputError;
 use crate::{CommandContext, CommandError, CommandStatus, StopSignals, block_on};
 use runner::raise_open_files_limit;
+
+use typing_mode::{TypingMode, terminal_columns};
 
 /// Long help.
 pub(super) const ABOUT: &str = "Answer the questions of every sandbox at this terminal.
@@ -21,7 +27,7 @@ pub(super) const ABOUT: &str = "Answer the questions of every sandbox at this te
 Each question keeps its number and shows exactly what `allow` opens. Type `a 3` or `d 3` to allow \
 or deny row 3, `l` to list the questions, `q` to quit. Unanswered questions stay pending, and \
 nothing is opened by quitting, by the end of input or by a lost connection. Hubs that start later \
-are included.";
+are included. On a terminal, a message does not disturb the line that you are typing.";
 
 /// Command-line arguments.
 #[derive(Debug, clap::Args)]
@@ -106,9 +112,19 @@ fn run_clearance(args: Args, context: &CommandContext) -> Result<CommandStatus, 
                 )
             }
         };
+        let format = prompt_format(context);
+        let shows_lines = format == OutputFormat::Text && require_screen_terminal(context).is_ok();
+        let typing = if shows_lines {
+            TypingMode::enter().context("cannot set up the terminal")?
+        } else {
+            None
+        };
+        let is_terminal = std::io::stdout().is_terminal();
         let options = PromptOptions {
-            format: prompt_format(context),
+            format,
             color: context.output.colors().stdout,
+            columns: is_terminal.then_some(terminal_columns as fn() -> usize),
+            shows_typed_line: typing.is_some(),
         };
         let place = terok_clearance::DisplayText::new(&place);
         let ended = run_prompt(
@@ -119,7 +135,24 @@ fn run_clearance(args: Args, context: &CommandContext) -> Result<CommandStatus, 
             options,
             stop.wait(),
         );
-        match ended.await {
+        let follow_jobs = async {
+            match &typing {
+                Some(typing) => typing.follow_job_control().await,
+                None => std::future::pending().await,
+            }
+        };
+        let ended = tokio::select! {
+            ended = ended => ended,
+            followed = follow_jobs => match followed {
+                Err(error) => Err(error),
+                Ok(never) => match never {},
+            },
+        };
+        if typing.is_some() && matches!(ended, Ok(PromptEnd::Stopped(_))) {
+            // The shell goes on below the typed line.
+            drop(context.output.print("\n"));
+        }
+        match ended {
             Ok(PromptEnd::Done) => Ok(CommandStatus::OK),
             Ok(PromptEnd::Stopped(status)) => Ok(status),
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {

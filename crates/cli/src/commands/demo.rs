@@ -125,6 +125,9 @@ fn run_demo(
         tui::reject_json(context)?;
         tui::require_screen_terminal(context)?;
     }
+    if runner::is_inside_sandbox() {
+        return Err(CommandError::InsideSandbox);
+    }
     let program = std::env::current_exe().context("cannot find the path of this program")?;
     // Before the runtime starts: building a sandbox forks.
     let prepared = PreparedDemo::build(&program, output)?;

@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use operator::script::{PendingSnapshot, take_snapshot};
-use terok_clearance::ContainerId;
+use operator::script::{PendingSnapshot, SandboxSelector, take_snapshot};
 use terok_clearance::socket::RuntimeDir;
 
 use crate::{CommandContext, CommandError, CommandStatus, StopSignals, block_on};
@@ -26,12 +25,17 @@ Examples:
   terok-clearance list --container web
   terok-clearance list --json | jq -r 'select(.event == \"listed\") | [.id, .dest] | @tsv'
 
+An id has the sandbox's name and a number; where several sandboxes have one name, it has the whole
+id of the container instead. On a terminal, lines are broken between words; elsewhere each question
+has two lines, and the columns are aligned.
+
 With --json, each line is an object: `event` is `listed` for each question, `hub` for each hub whose
 questions are missing, and `list` at the end; docs/schema/lines.json describes them. A hub of the
 Python stack reports only new questions: a warning names it, and `watch` shows its questions.
 
 Exit status:
   0    the list is complete, even if no question is pending or no hub is running
+  3    --container: no sandbox is called so
   69   a hub, or the one of --socket, did not reply in time: its questions are missing, and a
        warning names it
   130  ended by Ctrl-C")]
@@ -46,9 +50,9 @@ pub(super) struct HubArgs {
     /// Query only the hub at this socket; fail if it is unavailable
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
-    /// Only the sandbox with this name, id, or first 12 characters of the id
-    #[arg(long, value_name = "ID")]
-    container: Option<ContainerId>,
+    /// Only the sandbox with this name (as `list` shows it), id, or first 12 characters of the id
+    #[arg(long, value_name = "NAME")]
+    container: Option<SandboxSelector>,
     /// Maximum time without a reply from a hub
     #[arg(long, value_name = "SECONDS", default_value_t = 5,
         value_parser = clap::value_parser!(u32).range(1..=600))]
@@ -86,7 +90,9 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
         } else {
             let columns = context.environment.table_columns();
             output.print(&survey.to_table(columns, output.colors().stdout))?;
-            if survey.rows().is_empty() && survey.is_complete() {
+            if let Some(unmatched) = survey.describe_unmatched() {
+                output.print_error_line(&unmatched);
+            } else if survey.rows().is_empty() && survey.is_complete() {
                 output.print_error_line(if survey.has_hubs() {
                     "no pending questions"
                 } else {
@@ -97,10 +103,10 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
         for gap in survey.describe_gaps() {
             print_warning(context, &gap);
         }
-        Ok(if survey.is_complete() {
-            CommandStatus::OK
-        } else {
-            CommandStatus::UNAVAILABLE
+        Ok(match (survey.is_complete(), survey.unmatched()) {
+            (false, _) => CommandStatus::UNAVAILABLE,
+            (true, Some(_)) => CommandStatus::NO_SUCH_SANDBOX,
+            (true, None) => CommandStatus::OK,
         })
     })
 }

@@ -219,6 +219,11 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
         return Err(CommandError::RunPrompt);
     }
     let network = args.network.choice()?;
+    if runner::is_inside_sandbox() {
+        return Err(CommandError::RunSetup(Box::new(
+            CommandError::InsideSandbox,
+        )));
+    }
     let reporter = TerminalReporter {
         output: context.output,
         json: context.json,

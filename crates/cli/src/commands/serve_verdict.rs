@@ -47,10 +47,7 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
         Some(resolve_program(&named)?)
     } else {
         let ours = std::env::current_exe().ok();
-        find_shield_program(
-            ours.as_deref(),
-            environment.search_path().map(AsRef::as_ref),
-        )
+        find_shield_program(ours.as_deref(), Some(environment.search_path().as_ref()))
     };
     if let Some(program) = &program {
         tracing::info!(program = %program.display(), "answers are applied by a program");

@@ -76,7 +76,7 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
         take_over: args.take_over,
         json: context.json,
         own_program: std::env::current_exe().context("cannot find the path of this program")?,
-        search_path: environment.search_path().cloned(),
+        search_path: Some(environment.search_path().clone()),
         runtime_dir: environment.runtime_dir().to_owned(),
         has_session_bus: environment.has_session_bus(),
     })?;

@@ -3,15 +3,17 @@
 
 use std::net::IpAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use names::HostResolver;
-use netns::ProcessHandle;
+use netns::{ProcessHandle, find_capability_holder, is_runtime_init};
 use runner::load_stand_in_key;
 use shield::Policy;
 use supervisor::{
-    AllowedDest, HoldLimit, NameAccess, NameServerConfig, SandboxLookup, SandboxResolvers,
-    Supervisor, SupervisorConfig, SupervisorExit, find_sandbox_resolvers,
+    AllowedDest, FirewallBypass, HoldLimit, NameAccess, NameServerConfig, SandboxLookup,
+    SandboxResolvers, Supervisor, SupervisorConfig, SupervisorExit, SupervisorStartError,
+    find_sandbox_resolvers,
 };
 use terok_clearance::socket::RuntimeDir;
 use terok_clearance::{ContainerId, Dossier};
@@ -24,8 +26,10 @@ use crate::{CommandContext, CommandError, CommandStatus, StopSignals, block_on};
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  podman run -d --name web --cap-drop NET_RAW,NET_ADMIN IMAGE
-  terok-clearance supervise --name web --pid \"$(podman inspect -f '{{.State.Pid}}' web)\"
+  podman create --name web --cap-drop NET_RAW,NET_ADMIN IMAGE
+  podman init web
+  terok-clearance supervise --name web --pid \"$(podman inspect -f '{{.State.Pid}}' web)\" &
+  podman start --attach web
   terok-clearance supervise --pid 1234 --allow pypi.org --allow files.pythonhosted.org:443
 
 The rules stay in force when this program ends; started again, it takes over the answers given so \
@@ -69,9 +73,14 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
         hold,
         allow_capabilities,
     } = args;
-    let process = ProcessHandle::open(pid).with_context(|| format!("cannot find process {pid}"))?;
+    if runner::is_inside_sandbox() {
+        return Err(CommandError::InsideSandbox);
+    }
+    let process = ProcessHandle::open(pid);
+    let process = process.map_err(|source| CommandError::NoProcess { pid, source })?;
     let name_server = name_server(dns, &process, context)?;
     let resolvers = name_server.resolvers.clone();
+    let started = process.try_clone().context("cannot refer to the process")?;
     let config = SupervisorConfig {
         container: name,
         dossier: Dossier::default(),
@@ -112,6 +121,12 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
         let mut serving = std::pin::pin!(supervisor.serve(stop.clone()));
         let (ended, status) = tokio::select! {
             ended = &mut serving => (ended, CommandStatus::OK),
+            bypass = check_after_start(&started), if !allow_capabilities => {
+                stop.cancel();
+                drop(serving.await);
+                let source = SupervisorStartError::Capability(bypass);
+                return Err(CommandError::Supervise { pid, source });
+            }
             status = signals.wait_and_cancel(&stop) => (serving.await, status),
         };
         match ended.context("cannot guard the sandbox any longer")? {
@@ -119,6 +134,25 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
             SupervisorExit::Stopped => Ok(status),
         }
     })
+}
+
+/// How often a container that is not started is looked at: nothing reports the start.
+const START_POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Waits until the container's program runs in a container that was not started, and returns a
+/// process that can go around the firewall; waits forever without one.
+async fn check_after_start(process: &ProcessHandle) -> FirewallBypass {
+    if is_runtime_init(process) {
+        while is_runtime_init(process) {
+            tokio::time::sleep(START_POLL_INTERVAL).await;
+        }
+        match find_capability_holder(process) {
+            Ok(Some(holder)) => return holder.into(),
+            Ok(None) => tracing::info!("the container was started"),
+            Err(error) => tracing::warn!(%error, "the capabilities of the container are unknown"),
+        }
+    }
+    std::future::pending().await
 }
 
 /// Returns the name server of the sandbox. Without resolvers by option, it asks those of the

@@ -5,9 +5,8 @@ use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use operator::script::{WatchOptions, watch_hubs};
+use operator::script::{SandboxSelector, WatchOptions, watch_hubs};
 use operator::{Session, SessionOptions};
-use terok_clearance::ContainerId;
 use terok_clearance::socket::RuntimeDir;
 use tokio::io::Interest;
 use tokio::net::unix::pipe;
@@ -40,9 +39,10 @@ pub struct Args {
     /// Watch only the hub at this socket; the hub may start later
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
-    /// Only the sandbox with this name, id, or first 12 characters of the id
-    #[arg(long, value_name = "ID")]
-    container: Option<ContainerId>,
+    /// Only the sandbox with this name (as `list` shows it), id, or first 12 characters of the id;
+    /// it may start later
+    #[arg(long, value_name = "NAME")]
+    container: Option<SandboxSelector>,
 }
 
 /// Runs the command.

@@ -190,7 +190,7 @@ fn refused_answers_are_harmless() {
     };
     let expected = [
         "refused: the question is for ",
-        "refused: 2 hubs have this question: ",
+        "refused: 2 questions have this id: ",
         "did not respond: ",
     ];
     check_all_texts(collect, &expected);

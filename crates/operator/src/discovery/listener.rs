@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use terok_clearance::client::{Client, EventStream, HubError, ProtocolVersion, StreamUpdate};
 use terok_clearance::error_chain;
-use terok_clearance::socket::SocketConnectError;
+use terok_clearance::socket::{SandboxRecord, SocketConnectError};
 use terok_clearance::wire::clearance2::Event;
+use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
@@ -20,6 +21,8 @@ pub(super) enum ListenerUpdate {
     Up(Client, ProtocolVersion),
     /// An event for the inbox.
     Event(InboxEvent),
+    /// The hub was killed, and its sandbox has ended: the socket file stays without a listener.
+    Leftover,
 }
 
 /// How long a socket may be missing before its hub counts as gone: a hub that replaces a killed
@@ -41,6 +44,7 @@ pub(super) async fn listen_once(
         updates,
         snapshot_only: true,
         answers: false,
+        is_named: false,
     };
     let ended = match Client::start(listener.hub.path()).await {
         Ok((client, events)) => {
@@ -62,19 +66,24 @@ pub(super) async fn listen_once(
     drop(ended);
 }
 
-/// Listens to `hub` until both its socket and its connection are gone. `answers` tells the hub that
-/// an operator is there to answer.
+/// Listens to `hub` until both its socket and its connection are gone, or its sandbox has ended.
+///
+/// `answers` tells the hub that an operator is there to answer. `is_named`: the operator named this
+/// socket, and is told that no process listens there. A socket that was only found without a
+/// listener is what a killed hub has left.
 pub(super) async fn listen_to_hub(
     hub: HubId,
     mut socket: watch::Receiver<Option<SocketFileId>>,
     updates: mpsc::Sender<(HubId, ListenerUpdate)>,
     answers: bool,
+    is_named: bool,
 ) {
     let listener = HubListener {
         hub,
         updates,
         snapshot_only: false,
         answers,
+        is_named,
     };
     // An error means that the receiver was dropped.
     drop(listener.run(&mut socket).await);
@@ -87,6 +96,8 @@ struct HubListener {
     snapshot_only: bool,
     /// Whether the hub is told that an operator is there to answer.
     answers: bool,
+    /// Whether the operator named the socket.
+    is_named: bool,
 }
 
 type ListenerSendError = mpsc::error::SendError<(HubId, ListenerUpdate)>;
@@ -115,7 +126,14 @@ impl HubListener {
                 }
                 Err(error) => {
                     retries.record_failure(&error);
-                    if retries.is_first_slow_retry() {
+                    if retries.no_listener && self.has_sandbox_ended() {
+                        return self.send_update(ListenerUpdate::Leftover).await;
+                    }
+                    if retries.is_first_without_listener() {
+                        let unserved = ListenerUpdate::Event(InboxEvent::NoListener);
+                        self.send_update(unserved).await?;
+                    }
+                    if retries.is_first_slow_retry() && (self.is_named || !retries.no_listener) {
                         let reason = error_chain(&error);
                         self.send_update(ListenerUpdate::Event(InboxEvent::Unreachable(reason)))
                             .await?;
@@ -143,8 +161,26 @@ impl HubListener {
                     Err(_closed) => return Ok(()),
                 },
                 () = retries.wait() => {}
+                () = self.wait_for_sandbox_end(), if retries.no_listener => {}
             }
         }
+    }
+
+    fn has_sandbox_ended(&self) -> bool {
+        SandboxRecord::read(self.hub.path()).is_some_and(|record| record.has_ended())
+    }
+
+    /// Waits for the end of the hub's sandbox; forever if its process is not known.
+    async fn wait_for_sandbox_end(&self) {
+        let record = SandboxRecord::read(self.hub.path());
+        // A pipe is tokio's safe way to wait for a descriptor.
+        if let Some(pidfd) = record.and_then(|record| record.pidfd())
+            && let Ok(process) = pipe::Receiver::from_owned_fd_unchecked(pidfd)
+            && process.readable().await.is_ok()
+        {
+            return;
+        }
+        std::future::pending().await
     }
 
     /// Relays the events of the hub until the connection breaks.
@@ -228,6 +264,8 @@ struct RetrySchedule {
 
 impl RetrySchedule {
     const MAX_QUICK_RETRIES: u32 = 10;
+    /// Attempts within some 10 ms, in which a new hub goes from its socket's file to listening.
+    const NO_LISTENER_ATTEMPTS: u32 = 3;
     const FIRST_RETRY_DELAY: Duration = Duration::from_millis(1);
     const SLOW_RETRY_DELAY: Duration = Duration::from_secs(10);
 
@@ -243,6 +281,11 @@ impl RetrySchedule {
                 SocketConnectError::NoListener { .. } | SocketConnectError::OtherUser { .. }
             )
         );
+    }
+
+    /// Returns `true` once, after enough attempts to say that no process listens.
+    const fn is_first_without_listener(&self) -> bool {
+        self.no_listener && self.failures == Self::NO_LISTENER_ATTEMPTS
     }
 
     /// Returns `true` after the last quick attempt.

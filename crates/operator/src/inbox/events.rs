@@ -71,6 +71,8 @@ pub enum InboxEvent {
     Gone,
     /// The socket exists but cannot be used for this reason.
     Unreachable(DisplayText),
+    /// No process listens at the socket that was found: a killed hub has left it. Changes nothing.
+    NoListener,
 }
 
 /// A change of the inbox.

@@ -61,6 +61,7 @@ impl Inbox {
             return;
         };
         self.rows_by_key.remove(&row.key);
+        self.sandbox_index.remove_row(&row);
         if let Some(hub) = self.hubs.get_mut(&row.key.hub) {
             hub.rows.remove(&number);
             for id in row.entries.values().flat_map(|entry| &entry.ids) {

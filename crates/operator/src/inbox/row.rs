@@ -132,6 +132,8 @@ pub(super) enum FailureNotice {
 #[derive(Debug, Clone)]
 pub struct Row {
     pub(super) number: RowNumber,
+    /// The sandbox's name in short ids, as it was when the row was added.
+    pub(super) short_name: Arc<str>,
     pub(super) key: RowKey,
     pub(super) protocol_version: ProtocolVersion,
     pub(super) entries: BTreeMap<RequestFlow, RowEntry>,

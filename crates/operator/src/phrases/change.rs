@@ -47,7 +47,7 @@ impl ChangeMessage {
 enum QuestionNaming<'a> {
     /// The row number, which the operator types at the prompt.
     Numbers,
-    /// The request id, looked up in this inbox.
+    /// The question's id, looked up in this inbox.
     Ids(&'a Inbox),
 }
 
@@ -55,7 +55,7 @@ impl QuestionNaming<'_> {
     fn name_row(self, row: &Row) -> String {
         match self {
             Self::Numbers => row.number().to_string(),
-            Self::Ids(_) => row.request().id.to_string(),
+            Self::Ids(inbox) => inbox.question_id(row),
         }
     }
 
@@ -74,7 +74,7 @@ pub fn describe_change(change: &InboxChange) -> Option<ChangeMessage> {
     describe_change_with(change, QuestionNaming::Numbers)
 }
 
-/// Returns the line for a change, with request ids instead of row numbers.
+/// Returns the line for a change, with ids of questions instead of row numbers.
 pub fn describe_change_by_id(change: &InboxChange, inbox: &Inbox) -> Option<ChangeMessage> {
     describe_change_with(change, QuestionNaming::Ids(inbox))
 }

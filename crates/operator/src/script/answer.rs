@@ -11,7 +11,8 @@ use terok_clearance::{
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::{PendingSnapshot, is_same_container, may_serve};
+use super::PendingSnapshot;
+use super::selector::{HubMatch, hub_sandbox_name};
 use crate::inbox::{HubId, OperatorAnswer, OperatorReply, RowNumber, RowRefusal};
 use crate::json::{ScriptEvent, to_json_line};
 use crate::phrases;
@@ -58,8 +59,8 @@ pub enum ScriptOutcome {
 
 /// The route by which an answer is sent.
 enum AnswerRoute {
-    /// The question is a row of the inbox.
-    Row(HubId, RowNumber),
+    /// The question is a row of the inbox, with this request id.
+    Row(HubId, RowNumber, RequestId),
     /// The question may be pending at a Clearance1 hub, which checks sandbox and destination.
     Clearance1(HubId, VerdictParameters, Scope),
     /// The answer is not sent, for the reason in the outcome.
@@ -89,8 +90,8 @@ impl PendingSnapshot {
             match route {
                 AnswerRoute::NotSent(_, outcome) => drop(outcomes.insert(at, outcome.clone())),
                 // Several ids can belong to one row, which is answered once.
-                AnswerRoute::Row(_, row) if rows.contains_key(row) => {}
-                AnswerRoute::Row(hub, row) => {
+                AnswerRoute::Row(_, row, _) if rows.contains_key(row) => {}
+                AnswerRoute::Row(hub, row, named) => {
                     rows.insert(*row, at);
                     let opens = self.session.inbox().row(*row).map(|row| match action {
                         Action::Allow => phrases::describe_allow_effect(row),
@@ -107,7 +108,7 @@ impl PendingSnapshot {
                     match (answers, self.session.client(hub)) {
                         (Ok(answers), Some(client)) => {
                             let opens = opens.unwrap_or_default();
-                            let named = request.clone();
+                            let named = named.clone();
                             sending.spawn(async move {
                                 (at, send_row_answers(&client, answers, &named, opens).await)
                             });
@@ -138,14 +139,14 @@ impl PendingSnapshot {
         }
         outcomes.extend(sending.join_all().await);
         let same = |route: &AnswerRoute| match route {
-            AnswerRoute::Row(_, row) => rows.get(row).and_then(|at| outcomes.get(at)).cloned(),
+            AnswerRoute::Row(_, row, _) => rows.get(row).and_then(|at| outcomes.get(at)).cloned(),
             AnswerRoute::Clearance1(..) | AnswerRoute::NotSent(..) => None,
         };
         let each = routes.iter().zip(requests).enumerate();
         each.map(|(at, (route, request))| {
             let outcome = outcomes.get(&at).cloned().or_else(|| same(route));
             let hub = match route {
-                AnswerRoute::Row(hub, _) | AnswerRoute::Clearance1(hub, ..) => Some(hub.clone()),
+                AnswerRoute::Row(hub, ..) | AnswerRoute::Clearance1(hub, ..) => Some(hub.clone()),
                 AnswerRoute::NotSent(hub, _) => hub.clone(),
             };
             ScriptAnswer {
@@ -168,30 +169,30 @@ impl PendingSnapshot {
     ) -> AnswerRoute {
         let none = |hub: Option<&HubId>, outcome| AnswerRoute::NotSent(hub.cloned(), outcome);
         let inbox = self.session.inbox();
-        let asking: Vec<_> = self
-            .responding_hubs
-            .keys()
-            .filter_map(|hub| Some((hub, inbox.find_row(hub, request.as_str())?)))
-            .filter_map(|(hub, row)| Some((hub, inbox.row(row)?)))
-            .filter(|(_, row)| self.includes(row))
-            .collect();
+        let asking = inbox.find_question(request.as_str());
+        let asking = asking
+            .into_iter()
+            .filter_map(|(number, id)| Some((inbox.row(number)?, id)));
+        let mut asking: Vec<_> = asking.filter(|(row, _)| self.includes(row)).collect();
+        asking.sort_by(|(one, _), (other, _)| one.hub().cmp(other.hub()));
         match asking.as_slice() {
-            [(hub, row)] => match &expected.dest {
+            [(row, id)] => match &expected.dest {
                 Some(dest) if !is_same_dest(dest, row.dest()) => {
                     let reason = format!("the question is for {}, not for {dest}", row.dest());
                     let refused = ScriptOutcome::Refused(DisplayText::new(&reason));
-                    none(Some(hub), refused)
+                    none(Some(row.hub()), refused)
                 }
-                _ => AnswerRoute::Row((*hub).clone(), row.number()),
+                _ => AnswerRoute::Row(row.hub().clone(), row.number(), id.clone()),
             },
             [] => self.route_unlisted(request, action, expected).await,
             several => {
-                let asked = several.iter().map(|(hub, row)| {
-                    format!("{hub} (sandbox {}, for {})", row.container(), row.dest())
+                let asked = several.iter().map(|(row, id)| {
+                    format!("{id} ({} at {})", phrases::describe_dest(row), row.hub())
                 });
                 let asked: Vec<_> = asked.collect();
                 let reason = format!(
-                    "{} hubs have this question: {}; select one with --socket or --container",
+                    "{} questions have this id: {}; give the whole id, or select one with \
+                     --socket or --container",
                     several.len(),
                     asked.join(", ")
                 );
@@ -228,8 +229,11 @@ impl PendingSnapshot {
             let found = history.into_iter().find(|decision| {
                 let wanted = self.container.as_ref();
                 decision.ok
-                    && decision.request == *request
-                    && wanted.is_none_or(|id| is_same_container(id, &decision.container))
+                    && is_request(decision, &hub, request)
+                    && wanted.is_none_or(|selected| {
+                        selected.matches_id(decision.container.as_str())
+                            || selected.match_hub(&hub) == HubMatch::Serves
+                    })
             });
             if let Some(found) = found
                 && decided
@@ -255,6 +259,10 @@ impl PendingSnapshot {
                 ScriptOutcome::HubUnreachable(DisplayText::from_program_output(&reason)),
             );
         }
+        if let Some(unmatched) = self.describe_unmatched() {
+            let reason = DisplayText::from_program_output(&unmatched);
+            return AnswerRoute::NotSent(None, ScriptOutcome::NotPending(reason));
+        }
         if !self.has_hubs() {
             return AnswerRoute::NotSent(
                 None,
@@ -272,22 +280,21 @@ impl PendingSnapshot {
         action: Action,
         expected: &ScriptExpectation,
     ) -> AnswerRoute {
-        let container: Option<ContainerId> = match &self.container {
-            Some(container) => Some(container.clone()),
-            None => request
-                .as_str()
-                .rsplit_once(':')
-                .and_then(|(container, _)| container.parse().ok()),
-        };
+        let selected = self.container.as_ref().map(ToString::to_string);
+        let asked = request.as_str().rsplit_once(':');
+        let container = selected.or_else(|| asked.map(|(container, _)| container.to_owned()));
+        let container: Option<ContainerId> = container.and_then(|id| id.parse().ok());
         let Some(container) = container else {
             return AnswerRoute::NotSent(
                 None,
                 ScriptOutcome::NotPending("no hub has this question".into()),
             );
         };
-        let mut older = self
-            .clearance1_hubs()
-            .filter(|hub| may_serve(hub, &container));
+        let mut older = self.clearance1_hubs().filter(|hub| {
+            // The path of a hub has the first 12 characters of its sandbox's id.
+            let id = hub.sandbox();
+            id.is_none_or(|id| id == container.as_str() || id == container.short())
+        });
         match (older.next(), older.next(), &expected.dest) {
             (None, ..) => AnswerRoute::NotSent(
                 None,
@@ -314,6 +321,19 @@ impl PendingSnapshot {
             }
         }
     }
+}
+
+/// Returns `true` if the decision of `hub` is about the question `id`, a request id or its short
+/// form.
+fn is_request(decision: &Decision, hub: &HubId, id: &RequestId) -> bool {
+    if decision.request == *id {
+        return true;
+    }
+    let Some((name, number)) = id.as_str().rsplit_once(':') else {
+        return false;
+    };
+    decision.request.as_str() == format!("{}:{number}", decision.container)
+        && hub_sandbox_name(hub).is_some_and(|known| known.as_str() == name)
 }
 
 /// Returns `true` if both spellings mean the same destination.

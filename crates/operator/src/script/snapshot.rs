@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A snapshot of the pending questions of all hubs, taken within a time limit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use terok_clearance::client::ProtocolVersion;
 use terok_clearance::socket::RuntimeDir;
-use terok_clearance::{ContainerId, DisplayText, Timestamp};
+use terok_clearance::{DisplayText, Timestamp};
 
-use super::{is_same_container, may_serve};
+use super::SandboxSelector;
+use super::selector::{HubMatch, hub_sandbox_name};
 use crate::inbox::{HubId, InboxChange, Row};
 use crate::json::{ScriptEvent, ScriptQuestion, hub_state_event, hub_up_event, to_json_line};
 use crate::{Session, phrases};
@@ -22,7 +23,10 @@ pub struct PendingSnapshot {
     pub(super) responding_hubs: BTreeMap<HubId, ProtocolVersion>,
     /// The hubs that did not respond, with the reasons.
     pub(super) unresponsive_hubs: Vec<(HubId, DisplayText)>,
-    pub(super) container: Option<ContainerId>,
+    /// The selected sandbox; `None` for all.
+    pub(super) container: Option<SandboxSelector>,
+    /// All hubs with a listener, also those of other sandboxes; not read without a selection.
+    found_hubs: Vec<HubId>,
     /// The time of the snapshot.
     taken_at: Timestamp,
 }
@@ -36,7 +40,7 @@ pub struct PendingSnapshot {
 pub async fn take_snapshot(
     runtime: &RuntimeDir,
     socket: Option<&Path>,
-    container: Option<ContainerId>,
+    container: Option<SandboxSelector>,
     limit: Duration,
 ) -> PendingSnapshot {
     let paths: Vec<PathBuf> = if let Some(socket) = socket {
@@ -45,11 +49,16 @@ pub async fn take_snapshot(
         let found = runtime.hub_sockets().into_iter();
         found.map(|socket| socket.path).collect()
     };
-    let serves = |path: &PathBuf| {
-        let wanted = container.as_ref();
-        socket.is_some() || wanted.is_none_or(|id| may_serve(&HubId::new(path), id))
+    let found_hubs = match &container {
+        Some(_) if socket.is_none() => runtime.live_hubs(),
+        _ => Vec::new(),
     };
-    let paths: Vec<_> = paths.into_iter().filter(serves).collect();
+    let found_hubs = found_hubs.iter().map(|socket| HubId::new(&socket.path));
+    let found_hubs = found_hubs.collect();
+    let paths = match &container {
+        Some(selected) if socket.is_none() => select_hubs(paths, selected),
+        _ => paths,
+    };
     let mut hubs: BTreeMap<_, _> = paths
         .iter()
         .map(|path| (HubId::new(path), HubResponse::None))
@@ -65,6 +74,7 @@ pub async fn take_snapshot(
         responding_hubs: BTreeMap::new(),
         unresponsive_hubs: Vec::new(),
         container,
+        found_hubs,
         taken_at: Timestamp::now(),
     };
     for (hub, response) in hubs {
@@ -83,6 +93,22 @@ pub async fn take_snapshot(
         }
     }
     snapshot
+}
+
+/// Returns the hubs that may have questions of the sandbox. An id in a path settles it: the hubs of
+/// other ids are left out. A name may be that of a sandbox whose hub has not recorded it.
+fn select_hubs(mut paths: Vec<PathBuf>, selected: &SandboxSelector) -> Vec<PathBuf> {
+    let has_id = |path: &PathBuf| {
+        let hub = HubId::new(path);
+        hub.sandbox().map(|id| selected.serves_id(id))
+    };
+    let is_id = paths.iter().any(|path| has_id(path) == Some(true));
+    paths.retain(|path| match selected.match_hub(&HubId::new(path)) {
+        HubMatch::Serves => true,
+        HubMatch::Unknown => !is_id || has_id(path).is_none(),
+        HubMatch::ServesAnother => false,
+    });
+    paths
 }
 
 /// The state of a hub during the snapshot.
@@ -127,8 +153,39 @@ impl PendingSnapshot {
     /// Returns `true` for a row of the selected sandbox, at a hub that has sent all questions.
     pub(super) fn includes(&self, row: &Row) -> bool {
         let is_complete = self.responding_hubs.get(row.hub()) == Some(&ProtocolVersion::Clearance2);
-        let container = self.container.as_ref();
-        is_complete && container.is_none_or(|id| is_same_container(id, row.container()))
+        let selected = self.container.as_ref();
+        is_complete && selected.is_none_or(|selected| selected.matches_row(row))
+    }
+
+    /// Returns the selected sandbox if none is called so, as far as the hubs know.
+    pub fn unmatched(&self) -> Option<&SandboxSelector> {
+        let selected = self.container.as_ref()?;
+        let unheard = self.unresponsive_hubs.iter().map(|(hub, _)| hub);
+        let mut hubs = self.responding_hubs.keys().chain(unheard);
+        let is_known = hubs.any(|hub| selected.match_hub(hub) == HubMatch::Serves);
+        (!is_known && self.rows().is_empty()).then_some(selected)
+    }
+
+    /// Returns the line that says that no sandbox has the selected name, and which ones there are.
+    pub fn describe_unmatched(&self) -> Option<String> {
+        const MAX_NAMES: usize = 6;
+        let selected = self.unmatched()?;
+        let asking = self.session.inbox().rows().map(phrases::describe_sandbox);
+        let hubs = self.found_hubs.iter().filter_map(hub_sandbox_name);
+        let names: BTreeSet<_> = asking.chain(hubs.map(|name| name.to_string())).collect();
+        let mut shown: Vec<_> = names.iter().take(MAX_NAMES).cloned().collect();
+        if names.len() > MAX_NAMES {
+            shown.push(format!(
+                "and {} more",
+                names.len().saturating_sub(MAX_NAMES)
+            ));
+        }
+        let there_are = match (shown.is_empty(), self.found_hubs.is_empty()) {
+            (true, true) => "no hub is running".to_owned(),
+            (true, false) => "no sandbox asks".to_owned(),
+            (false, _) => format!("there are: {}", shown.join(", ")),
+        };
+        Some(format!("no sandbox is called {selected}; {there_are}"))
     }
 
     /// Returns `true` if at least one hub was found, responding or not.
@@ -175,13 +232,19 @@ impl PendingSnapshot {
             .unresponsive_hubs
             .iter()
             .map(|(id, reason)| hub_state_event(id, "unreachable", Some(reason)));
-        let end = [ScriptEvent::List { rows: count }];
+        let unmatched = self.unmatched().map(ToString::to_string);
+        let end = [ScriptEvent::List {
+            rows: count,
+            unmatched,
+        }];
         let lines = listed.chain(older).chain(unheard).chain(end);
         lines.map(|line| to_json_line(&line)).collect()
     }
 
-    /// Returns the list as text of `width` columns; empty without questions.
-    pub fn to_table(&self, width: usize, color: bool) -> String {
-        super::table::render_table(&self.rows(), self.taken_at, width, color)
+    /// Returns the list as text; empty without questions. Lines are broken for a terminal of
+    /// `width` columns, and stay whole without one.
+    pub fn to_table(&self, width: Option<usize>, color: bool) -> String {
+        let inbox = self.session.inbox();
+        super::table::render_table(&self.rows(), inbox, self.taken_at, width, color)
     }
 }

@@ -1,157 +1,83 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The table of `list`: pending questions, each followed by the effect of `allow`.
 //!
-//! Only the sandbox column is cut. Id, destination and effect are never cut, because an operator
-//! needs them for an answer.
+//! No cell is cut, because an operator needs all of them for an answer. Without a terminal no line
+//! is broken either: a question has two lines, whose columns are aligned.
 
 use terok_clearance::Timestamp;
 
-use crate::inbox::Row;
+use crate::inbox::{Inbox, Row};
 use crate::phrases;
+use crate::text_wrap::{display_width, pad_cell, wrap_lines};
 
-/// Maximum width of the sandbox column.
+/// Maximum width of a column on a terminal: one long name must not push all destinations aside.
 const MAX_COLUMN_WIDTH: usize = 24;
 /// Indentation of the effect of `allow`.
 const INDENT_COLUMNS: usize = 4;
 
-pub(super) fn render_table(rows: &[&Row], now: Timestamp, width: usize, color: bool) -> String {
+/// Formats the rows of `inbox` for a terminal with `width` columns, without one for a pipe or file.
+pub(super) fn render_table(
+    rows: &[&Row],
+    inbox: &Inbox,
+    now: Timestamp,
+    width: Option<usize>,
+    color: bool,
+) -> String {
     if rows.is_empty() {
         return String::new();
     }
-    let cells: Vec<[String; 4]> = rows
+    let cells: Vec<[String; 3]> = rows
         .iter()
         .map(|row| {
             [
-                row.request().id.to_string(),
-                truncate_cell(phrases::describe_sandbox(row)),
+                inbox.question_id(row),
+                phrases::describe_sandbox(row),
                 phrases::describe_dest(row),
-                phrases::describe_occurrences(row, now),
             ]
         })
         .collect();
     let columns = |column: usize, head: &str| {
-        let widths = cells
-            .iter()
-            .map(|cells| cells.get(column).map_or(0, String::len));
-        // A single long id must not widen the column for all rows.
-        widths
-            .max()
-            .unwrap_or(0)
-            .clamp(head.len(), MAX_COLUMN_WIDTH)
+        let cells = cells.iter().filter_map(|cells| cells.get(column));
+        let widest = cells.map(|cell| display_width(cell)).max().unwrap_or(0);
+        let limit = width.map_or(usize::MAX, |_| MAX_COLUMN_WIDTH);
+        widest.min(limit).max(head.len())
     };
     let (id, who) = (columns(0, "ID"), columns(1, "FROM"));
-    let head = format!("{:id$}  {:who$}  WANTS", "ID", "FROM");
-    let mut shown = if color {
+    let line = |name: &str, from: &str, wants: &str| {
+        format!("{}  {}  {wants}", pad_cell(name, id), pad_cell(from, who))
+    };
+    let wrap = |line: String| match width {
+        Some(width) => wrap_lines(&line, width, INDENT_COLUMNS),
+        None => line,
+    };
+    let head = line("ID", "FROM", "WANTS");
+    let mut shown = wrap(if color {
         format!("\x1b[1m{head}\x1b[0m\n")
     } else {
         format!("{head}\n")
-    };
-    for (row, [name, from, wants, often]) in rows.iter().zip(&cells) {
-        let line = format!("{name:id$}  {from:who$}  {wants}");
-        let mut under = format!("blocked {often};");
-        let process = phrases::describe_process(row).map(|process| format!("who asks: {process}"));
-        let notes = [
-            process,
-            phrases::describe_lookup(row),
-            phrases::describe_waiting(row, None, Some(now)),
-        ];
-        for note in notes.into_iter().flatten() {
-            under = format!("{under} {note};");
-        }
-        let under = format!(
-            "{under} allow opens {}",
+    });
+    for (row, [name, from, wants]) in rows.iter().zip(&cells) {
+        shown.push_str(&wrap(line(name, from, wants) + "\n"));
+        let indent = " ".repeat(INDENT_COLUMNS);
+        shown.push_str(&wrap(format!("{indent}{}\n", describe_details(row, now))));
+    }
+    shown
+}
+
+/// Returns the packets of a question, who asks, and the effect of `allow`.
+fn describe_details(row: &Row, now: Timestamp) -> String {
+    let occurrences = phrases::describe_occurrences(row, now);
+    let process = phrases::describe_process(row).map(|process| format!("who asks: {process}"));
+    let notes = [
+        Some(format!("blocked {occurrences}")),
+        process,
+        phrases::describe_lookup(row),
+        phrases::describe_waiting(row, None, Some(now)),
+        Some(format!(
+            "allow opens {}",
             phrases::describe_allow_effect(row)
-        );
-        shown.push_str(&wrap_words(
-            &line,
-            width,
-            id.max(name.len()).saturating_add(2),
-        ));
-        shown.push_str(&wrap_words(&under, width, 0));
-    }
-    shown
-}
-
-/// Truncates a cell to [`MAX_COLUMN_WIDTH`]. The text is ASCII, so every index is a character
-/// boundary.
-fn truncate_cell(text: String) -> String {
-    match text.get(..MAX_COLUMN_WIDTH.saturating_sub(3)) {
-        Some(start) if text.len() > MAX_COLUMN_WIDTH => format!("{start}..."),
-        _ => text,
-    }
-}
-
-/// Breaks a text between words into lines of `width` columns. All lines are indented, except the
-/// first line if `columns` is not 0. A word longer than `width` gets a line without other words.
-fn wrap_words(text: &str, width: usize, columns: usize) -> String {
-    let indent = " ".repeat(INDENT_COLUMNS);
-    let mut shown = String::new();
-    let mut line = if columns == 0 {
-        indent.clone()
-    } else {
-        // The first line starts with padded table columns, where no break is allowed.
-        let (start, _) = text.split_at(columns.min(text.len()));
-        start.to_owned()
-    };
-    let rest = text.get(
-        if columns == 0 {
-            0
-        } else {
-            columns.min(text.len())
-        }..,
-    );
-    for word in rest.unwrap_or_default().split_inclusive(' ') {
-        let length = line.len().saturating_add(word.trim_end().len());
-        if length > width && !line.trim().is_empty() {
-            shown.push_str(line.trim_end());
-            shown.push('\n');
-            line.clone_from(&indent);
-        }
-        if line == indent && word.trim().is_empty() {
-            continue;
-        }
-        line.push_str(word);
-    }
-    shown.push_str(line.trim_end());
-    shown.push('\n');
-    shown
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_break_between_words_and_no_word_is_lost() {
-        assert_eq!(
-            wrap_words("one two three", 12, 0),
-            "    one two\n    three\n"
-        );
-        assert_eq!(wrap_words("id  one two", 80, 4), "id  one two\n");
-        assert_eq!(
-            wrap_words("id  one two three", 12, 4),
-            "id  one two\n    three\n"
-        );
-        assert_eq!(wrap_words("a", 0, 0), "    a\n");
-        assert_eq!(wrap_words("aaaaaaaa bb", 5, 0), "    aaaaaaaa\n    bb\n");
-        for width in [0, 1, 7, 20, 80] {
-            let text = "blocked once, 5 s ago; allow opens tcp port 443 of one.example";
-            let wrapped = wrap_words(text, width, 0);
-            let words: Vec<_> = wrapped.split_whitespace().collect();
-            assert_eq!(words, text.split_whitespace().collect::<Vec<_>>());
-        }
-    }
-
-    #[test]
-    fn sandbox_is_truncated_to_its_column() {
-        assert_eq!(truncate_cell("web".to_owned()), "web");
-        assert_eq!(
-            truncate_cell("x".repeat(MAX_COLUMN_WIDTH)),
-            "x".repeat(MAX_COLUMN_WIDTH)
-        );
-        assert_eq!(
-            truncate_cell("x".repeat(MAX_COLUMN_WIDTH + 1)).len(),
-            MAX_COLUMN_WIDTH
-        );
-    }
+        )),
+    ];
+    let notes: Vec<_> = notes.into_iter().flatten().collect();
+    notes.join("; ")
 }

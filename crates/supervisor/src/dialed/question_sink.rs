@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use egress::{EgressNotice, EgressQuestion, EgressSink, HeldCount};
 use hub::Hub;
-use reader::first_request_number;
 use reader::socket_owner::{SocketDiag, SocketState};
 use terok_clearance::{
     BlockedPacket, ContainerId, Dest, Dossier, PacketDest, PacketHost, Protocol, RequestId,
@@ -54,7 +53,7 @@ impl QuestionSink {
             rules,
             identity,
             who_asks,
-            next_request: first_request_number(Timestamp::now()),
+            next_request: first_number(Timestamp::now()),
         }
     }
 
@@ -115,6 +114,14 @@ impl EgressSink for QuestionSink {
         tracing::info!(?notice, "a packet of the sandbox was refused");
         self.rules.emit_trace(TraceEvent::Notice(&notice));
     }
+}
+
+/// Returns the number of a sandbox's first question, of three digits: people type it.
+///
+/// The container's id is new with every sandbox, so that no request id is repeated. Names of
+/// sandboxes are: with another start, an id by name seldom fits the question of an earlier one.
+fn first_number(now: Timestamp) -> u64 {
+    100 + now.as_micros() % 900
 }
 
 /// Returns the destination as the question shows it: the name, or the address.

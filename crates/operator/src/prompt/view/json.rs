@@ -16,13 +16,17 @@ pub(super) fn render(message: &PromptMessage<'_>, inbox: &Inbox) -> String {
         PromptMessage::Ready => Some(ScriptEvent::Ready {
             hubs: inbox.hubs().len(),
             rows: inbox.rows().len(),
+            unmatched: None,
         }),
         PromptMessage::List => {
             let rows = inbox.rows().len();
             let listed = inbox
                 .rows()
                 .map(|row| ScriptEvent::Listed(ScriptQuestion::from_row(row)));
-            let lines = listed.chain([ScriptEvent::List { rows }]);
+            let lines = listed.chain([ScriptEvent::List {
+                rows,
+                unmatched: None,
+            }]);
             return lines.map(|line| to_json_line(&line)).collect();
         }
         PromptMessage::Sent(row, action) => Some(ScriptEvent::Sent {

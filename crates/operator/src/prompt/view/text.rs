@@ -80,7 +80,7 @@ pub(super) fn render(
         PromptMessage::List if inbox.rows().len() == 0 => "  no pending questions\n".to_owned(),
         PromptMessage::List => inbox
             .rows()
-            .map(|row| format_list_row(row, paint, now))
+            .map(|row| format_list_row(row, inbox, paint, now))
             .collect(),
         PromptMessage::Help => HELP_TEXT.to_owned(),
         PromptMessage::Sent(..) => String::new(),
@@ -102,7 +102,7 @@ fn format_initial_list(inbox: &Inbox, paint: MessageStyle, now: Timestamp) -> St
     let (hubs, rows) = (inbox.hubs().len(), inbox.rows().len());
     let first = inbox.rows().take(MAX_ROWS_AT_START);
     let mut shown: String = first
-        .map(|row| format_question(row, paint, Some(now)))
+        .map(|row| format_question(row, inbox, paint, Some(now)))
         .collect();
     if let Some(rest @ 1..) = rows.checked_sub(MAX_ROWS_AT_START) {
         shown = format!("{shown}... and {rest} more; l lists them\n");
@@ -126,23 +126,32 @@ pub(crate) fn format_ready(hubs: usize, rows: usize, paint: MessageStyle) -> Str
 }
 
 /// Returns the name by which commands select the question.
-fn question_name(row: &Row, paint: MessageStyle) -> String {
+fn question_name(row: &Row, inbox: &Inbox, paint: MessageStyle) -> String {
     if paint.show_ids {
-        row.request().id.to_string()
+        inbox.question_id(row)
     } else {
         row.number().to_string()
     }
 }
 
 /// Formats a question, and the effect of `allow`.
-fn format_question(row: &Row, paint: MessageStyle, now: Option<Timestamp>) -> String {
-    let name = question_name(row, paint);
+fn format_question(
+    row: &Row,
+    inbox: &Inbox,
+    paint: MessageStyle,
+    now: Option<Timestamp>,
+) -> String {
+    let name = question_name(row, inbox, paint);
     let head = format!("[{name}] BLOCKED  {}", phrases::describe_dest(row));
     let mut line = format!(
         "{}  from {}",
         paint.yellow(&head),
         phrases::describe_sandbox(row)
     );
+    if !paint.show_ids {
+        // For `allow` and `deny` in another terminal.
+        line = format!("{line}  id {}", inbox.question_id(row));
+    }
     if let Some(process) = phrases::describe_process(row) {
         line = format!("{line}  who asks: {process}");
     }
@@ -165,13 +174,13 @@ fn format_question(row: &Row, paint: MessageStyle, now: Option<Timestamp>) -> St
 }
 
 /// Formats what has become known about a question since it was shown.
-fn format_addition(row: &Row, text: &str, paint: MessageStyle) -> String {
-    let line = format!("[{}] {text}", question_name(row, paint));
+fn format_addition(row: &Row, inbox: &Inbox, text: &str, paint: MessageStyle) -> String {
+    let line = format!("[{}] {text}", question_name(row, inbox, paint));
     format!("{}\n", paint.dim(&line))
 }
 
-fn format_list_row(row: &Row, paint: MessageStyle, now: Timestamp) -> String {
-    let mut shown = format_question(row, paint, Some(now));
+fn format_list_row(row: &Row, inbox: &Inbox, paint: MessageStyle, now: Timestamp) -> String {
+    let mut shown = format_question(row, inbox, paint, Some(now));
     if let Some(action) = row.answering() {
         shown = format!("{shown}      being answered: {action}\n");
     }
@@ -185,7 +194,7 @@ fn format_list_row(row: &Row, paint: MessageStyle, now: Timestamp) -> String {
 pub(crate) fn format_change(change: &InboxChange, inbox: &Inbox, paint: MessageStyle) -> String {
     if let InboxChange::Added(number) = change {
         let row = inbox.row(*number);
-        return row.map_or_else(String::new, |row| format_question(row, paint, None));
+        return row.map_or_else(String::new, |row| format_question(row, inbox, paint, None));
     }
     if let InboxChange::ProcessFound(number) | InboxChange::WaitingGrew(number) = change {
         let addition = inbox.row(*number).and_then(|row| {
@@ -193,7 +202,7 @@ pub(crate) fn format_change(change: &InboxChange, inbox: &Inbox, paint: MessageS
                 InboxChange::WaitingGrew(_) => phrases::describe_waiting(row, None, None)?,
                 _ => format!("who asks: {}", phrases::describe_process(row)?),
             };
-            Some(format_addition(row, &text, paint))
+            Some(format_addition(row, inbox, &text, paint))
         });
         return addition.unwrap_or_default();
     }
