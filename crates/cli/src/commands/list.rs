@@ -28,10 +28,11 @@ Examples:
 
 With --json, each line is an object: `event` is `listed` for each question, `hub` for each hub whose
 questions are missing, and `list` at the end; docs/schema/lines.json describes them. A hub of the
-Python stack reports only new questions: a warning names it, and `watch` shows its questions.
+Python stack reports only new questions: a warning names it, and `watch` shows those that come.
 
 Exit status:
   0    the list is complete, even if no question is pending or no hub is running
+  5    the questions of a hub of the Python stack cannot be known; those of all others are listed
   69   a hub, or the one of --socket, did not reply in time: its questions are missing, and a
        warning names it
   130  ended by Ctrl-C")]
@@ -86,7 +87,7 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
         } else {
             let columns = context.environment.table_columns();
             output.print(&survey.to_table(columns, output.colors().stdout))?;
-            if survey.rows().is_empty() && survey.is_complete() {
+            if survey.rows().is_empty() && survey.is_complete() && !survey.has_unlisted_hubs() {
                 output.print_error_line(if survey.has_hubs() {
                     "no pending questions"
                 } else {
@@ -97,10 +98,12 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
         for gap in survey.describe_gaps() {
             print_warning(context, &gap);
         }
-        Ok(if survey.is_complete() {
-            CommandStatus::OK
-        } else {
+        Ok(if !survey.is_complete() {
             CommandStatus::UNAVAILABLE
+        } else if survey.has_unlisted_hubs() {
+            CommandStatus::UNKNOWN_QUESTIONS
+        } else {
+            CommandStatus::OK
         })
     })
 }

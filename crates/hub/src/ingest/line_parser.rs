@@ -397,7 +397,7 @@ mod tests {
             ),
             first in proptest::bool::ANY,
         ) {
-            let mut line = |kind: &str, escaped: &str| {
+            let line = |kind: &str, escaped: &str| {
                 let mut parts: Vec<_> =
                     fields.iter().map(|(key, value)| format!("\"{key}\":{value}")).collect();
                 let kind = format!("\"type\":\"{kind}\"");
