@@ -23,6 +23,7 @@ mod shield_cli;
 mod shield_exec;
 mod simple_clearance;
 mod smoke;
+mod task_meta;
 mod their_hub;
 mod varlink_tools;
 mod verdicts;

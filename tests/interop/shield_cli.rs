@@ -315,6 +315,51 @@ async fn ours_all_the_way(stack: Stack) {
     world.the_whole_way(&mut prompt).await;
 }
 
+/// What a shield opened stays open for the next container of the same name; the question says so.
+async fn an_answer_outlives_the_container(stack: Stack) {
+    let world = World::new(stack, Side::Theirs(stack), Side::Ours, Side::Ours).await;
+    let mut prompt = Prompt::new(&world);
+    world.start(&mut prompt).await;
+    assert_eq!(world.connect(ALLOWED).await, None);
+    let asked = prompt.next("pending").await;
+    assert_eq!(asked["scope"]["keep"], "until_removed", "{asked}");
+    let list = world.machine.ours(&["list"]);
+    let list = world.machine.done(list).await;
+    let words: Vec<_> = list.split_whitespace().collect();
+    let words = words.join(" ");
+    let reach =
+        format!("EVERY port and protocol of {ALLOWED} until it is removed from the firewall");
+    assert!(words.contains(&reach), "{list}");
+    assert!(!words.contains("while the sandbox lives"), "{list}");
+    prompt.0.say(&format!("a {}", asked["row"])).await;
+    let decided = prompt.next("decided").await;
+    assert_eq!(decided["scope"]["keep"], "until_removed", "{decided}");
+    assert_eq!(world.connect(ALLOWED).await.as_deref(), Some("hello\n"));
+    let machine = &world.machine;
+    machine.stop(&world.container).await;
+    machine.remove(&world.container).await;
+    let next = machine.create(&world.container.name).await;
+    machine.start(&next).await;
+    let connected = machine.connect(&next, ALLOWED).await;
+    assert_eq!(connected.as_deref(), Some("hello\n"));
+    assert_eq!(machine.connect(&next, DENIED).await, None);
+}
+
+#[tokio::test]
+async fn an_answer_outlives_the_container_with_shield_0_9_0() {
+    an_answer_outlives_the_container(Stack::V0_8_1).await;
+}
+
+#[tokio::test]
+async fn an_answer_outlives_the_container_with_shield_0_8_0() {
+    an_answer_outlives_the_container(Stack::V0_8_0).await;
+}
+
+#[tokio::test]
+async fn an_answer_outlives_the_container_with_shield_0_7_0() {
+    an_answer_outlives_the_container(Stack::V0_7_0).await;
+}
+
 #[tokio::test]
 async fn our_prompt_hub_and_helper_with_shield_0_9_0() {
     ours_all_the_way(Stack::V0_8_1).await;

@@ -12,7 +12,7 @@ use terok_clearance::wire::clearance2::{DecideError, Event, Request};
 use terok_clearance::{DecisionAction, Scope, ShieldState};
 
 use crate::harness::{
-    CONTAINER, Place, Running, Shield, Stack, Wire, pending, report, while_repeating,
+    CONTAINER, Place, Running, Shield, Stack, Subscriber, Wire, pending, report, while_repeating,
 };
 
 const REQUEST: &str = "0123456789ab:1";
@@ -65,7 +65,7 @@ async fn understood_and_answered(stack: Stack) {
         }
     };
     assert_eq!(request.dest.as_str(), "api.example.com");
-    assert_eq!(request.scope, Scope::whole_dest(request.dest.clone()));
+    assert_eq!(request.scope, Scope::until_removed(request.dest.clone()));
     // No verdict helper runs, so the hub cannot carry the answer out, and says so twice.
     let refused = client.decide(&request, DecisionAction::Allow, None).await;
     let Err(AnswerError::Refused(DecideError::EnforcementFailed { reason, .. })) = refused else {
@@ -132,7 +132,7 @@ async fn our_client_knows_each_of_its_refusals() {
         );
         let mut elsewhere = (*asked).clone();
         elsewhere.dest = "x.example".parse().unwrap();
-        elsewhere.scope = Scope::whole_dest(elsewhere.dest.clone());
+        elsewhere.scope = Scope::until_removed(elsewhere.dest.clone());
         let mut other = (*asked).clone();
         other.container = "web".parse().unwrap();
         for (request, differs, should_be, is) in [
@@ -164,7 +164,7 @@ async fn our_client_knows_each_of_its_refusals() {
         };
         assert!(reply.to_string().contains("InvalidAction"), "{reply}");
         // A narrower answer than it can give is not sent at all.
-        let mut narrow = Scope::whole_dest(asked.dest.clone());
+        let mut narrow = Scope::until_removed(asked.dest.clone());
         narrow.port = Some(443);
         let refused = client
             .decide(&asked, DecisionAction::Allow, Some(narrow))
@@ -190,6 +190,39 @@ async fn our_client_knows_each_of_its_refusals() {
         );
         let order = format!("allow {CONTAINER} api.example.com");
         assert_eq!(shield.asked(), [order.clone(), order]);
+    }
+}
+
+/// Their hub tells only new questions, so ours say that they cannot know.
+#[tokio::test]
+async fn what_was_asked_before_is_said_to_be_unknown() {
+    for stack in Stack::ALL {
+        let place = Place::new();
+        let _hub = place.their_hub(stack).await;
+        let sockets = place.runtime().shared_hub_sockets();
+        let mut events = Subscriber::at(&sockets).await;
+        events.blocked(&sockets, &pending(REQUEST, "")).await;
+        let list = Running::start(&mut place.ours(&["list"])).end().await;
+        assert_eq!(list.status.code(), Some(5), "{list:?}");
+        assert!(!list.errors.contains("no pending questions"), "{list:?}");
+        let warning = "which does not list its questions: any number may be pending there";
+        assert!(list.errors.contains(warning), "{list:?}");
+        let list = Running::start(&mut place.ours(&["list", "--json"]))
+            .end()
+            .await;
+        assert_eq!(list.status.code(), Some(5), "{list:?}");
+        assert!(list.output.contains("org.terok.Clearance1"), "{list:?}");
+        // The id alone is not enough to answer; the destination is.
+        let allow = Running::start(&mut place.ours(&["allow", REQUEST]))
+            .end()
+            .await;
+        assert_eq!(allow.status.code(), Some(1), "{allow:?}");
+        assert!(allow.errors.contains("--expect"), "{allow:?}");
+        for command in ["watch", "clearance"] {
+            let mut running = Running::start(&mut place.ours(&[command]));
+            running.until("tells only").await;
+            running.until("may be pending").await;
+        }
     }
 }
 
@@ -240,7 +273,8 @@ async fn a_person_answers_it_at_our_prompt() {
             .until("[2] DENIED   EVERY port and protocol of 203.0.113.7")
             .await;
         prompt.say("l").await;
-        prompt.until("no pending questions\n").await;
+        prompt.until("  no pending questions\n").await;
+        prompt.until("earlier ones may be pending)\n").await;
         prompt.say("q").await;
         assert!(prompt.end().await.status.success());
         let deny = format!("deny {CONTAINER} 203.0.113.7");

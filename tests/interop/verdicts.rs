@@ -85,6 +85,33 @@ async fn a_second_verdict_finds_nothing_while_the_first_is_carried_out() {
 }
 
 #[tokio::test]
+async fn every_hub_takes_both_words_for_a_question() {
+    let sides = Stack::ALL.into_iter().map(Side::Theirs);
+    for side in sides.chain([Side::Ours]) {
+        let place = Place::new();
+        let _hub = place.hub(side).await;
+        let sockets = place.runtime().shared_hub_sockets();
+        let mut events = Subscriber::at(&sockets).await;
+        let mut line = pending(REQUEST, DOMAIN);
+        let first = events.blocked(&sockets, &line).await;
+        line["type"] = json!("connection_blocked");
+        line["id"] = json!(format!("{CONTAINER}:2"));
+        line["dest"] = json!("203.0.113.8");
+        line["domain"] = json!("other.example.com");
+        let mut second = events.blocked(&sockets, &line).await;
+        assert_eq!(second["request_id"], line["id"], "{side:?}");
+        for (field, value) in [
+            ("request_id", REQUEST),
+            ("dest", "203.0.113.7"),
+            ("domain", DOMAIN),
+        ] {
+            second[field] = json!(value);
+        }
+        assert_eq!(second, first, "{side:?}");
+    }
+}
+
+#[tokio::test]
 async fn every_hub_clears_questions_at_the_same_news() {
     let sides = Stack::ALL.into_iter().map(Side::Theirs);
     for side in sides.chain([Side::Ours]) {

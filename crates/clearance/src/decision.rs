@@ -61,6 +61,10 @@ pub enum RuleLifetime {
     /// The life of the sandbox.
     #[default]
     Sandbox,
+    /// Until it is removed from the firewall, which keeps it over restarts of the sandbox: the only
+    /// lifetime of a `terok-shield` program and of Clearance1.
+    #[serde(rename = "until_removed")]
+    UntilRemoved,
     /// Permanent, in every sandbox of the project.
     Project,
     /// Permanent, in every sandbox.
@@ -90,13 +94,24 @@ impl Scope {
     /// Seconds for which [`RuleLifetime::Once`] opens a destination.
     pub const ONCE_SECONDS: u32 = 60;
 
-    /// Returns the scope of a Clearance1 verdict: the whole destination, for the sandbox's life.
+    /// Returns the scope of the whole destination, for the sandbox's life.
     pub const fn whole_dest(dest: Dest) -> Self {
         Self {
             dest,
             port: None,
             protocol: None,
             keep: RuleLifetime::Sandbox,
+            seconds: None,
+        }
+    }
+
+    /// Returns the scope of a Clearance1 verdict: the whole destination, until the rule is removed.
+    pub const fn until_removed(dest: Dest) -> Self {
+        Self {
+            dest,
+            port: None,
+            protocol: None,
+            keep: RuleLifetime::UntilRemoved,
             seconds: None,
         }
     }
@@ -198,5 +213,9 @@ mod tests {
         let json = serde_json::to_string(&whole).unwrap();
         assert_eq!(json, r#"{"dest":"203.0.113.7","keep":"sandbox"}"#);
         assert_eq!(serde_json::from_str::<Scope>(&json).unwrap(), whole);
+        let kept = Scope::until_removed(whole.dest);
+        let json = serde_json::to_string(&kept).unwrap();
+        assert_eq!(json, r#"{"dest":"203.0.113.7","keep":"until_removed"}"#);
+        assert_eq!(serde_json::from_str::<Scope>(&json).unwrap(), kept);
     }
 }

@@ -33,6 +33,7 @@ Exit status:
   3    `notify --wait`: no action chosen; `allow`, `deny`: no such question; --container: no such
        sandbox
   4    `allow`, `deny`: already answered
+  5    `list`: a hub of the Python stack does not list its questions
   69   no hub or no notifier, or it does not reply
   70   internal error: a bug, please report it
   75   `reader`: another program listens to the packet log; `notifier`: another one runs

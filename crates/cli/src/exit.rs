@@ -40,6 +40,8 @@ impl CommandStatus {
     pub const NO_SUCH_SANDBOX: Self = Self(3);
     /// The question had been answered before.
     pub const ALREADY_ANSWERED: Self = Self(4);
+    /// A hub does not list its questions.
+    pub const UNKNOWN_QUESTIONS: Self = Self(5);
     /// A required service is unavailable (`EX_UNAVAILABLE` of sysexits.h).
     pub const UNAVAILABLE: Self = Self(69);
     /// A bug in this program (`EX_SOFTWARE` of sysexits.h).

@@ -76,7 +76,8 @@ impl<I: ContainerInspector> IdentityResolver<I> {
 
     /// Returns the identity of `container`; unknown fields are empty.
     ///
-    /// The name of the task may change while the task runs, so every call reads the name.
+    /// The orchestrator may rename the task while it runs, so every call reads its file, whose fields
+    /// take precedence over the annotations, as with the Python stack's reader.
     pub async fn resolve(&self, container: &ContainerId) -> ContainerIdentity {
         let info = self.inspector.inspect(container).await;
         if info.container_id.is_empty() {
@@ -88,18 +89,23 @@ impl<I: ContainerInspector> IdentityResolver<I> {
             value.map_or_else(DisplayText::default, |value| DisplayText::new(value))
         };
         // `dossier.*` is from releases after 0.6.6, `ai.terok.*` from releases up to 0.6.6.
-        let task_name = match task_meta::TaskMetaFile::from_annotations(&info.annotations) {
-            Some(file) => file.read_name().await,
-            None => None,
+        let meta = match task_meta::TaskMetaFile::from_annotations(&info.annotations) {
+            Some(file) => file.read().await,
+            None => task_meta::TaskMeta::default(),
+        };
+        let first = |texts: [DisplayText; 2]| {
+            let [said, otherwise] = texts;
+            if said.is_empty() { otherwise } else { said }.to_string()
         };
         ContainerIdentity {
             container_id: container.to_string(),
-            container_name: info.name.to_string(),
-            project: annotation(["dossier.project", "ai.terok.project"]).to_string(),
-            task_id: annotation(["dossier.task", "ai.terok.task"]).to_string(),
-            task_name: task_name
-                .unwrap_or_else(|| annotation(["dossier.name", "dossier.name"]))
-                .to_string(),
+            container_name: first([meta.container_name, info.name]),
+            project: first([
+                meta.project,
+                annotation(["dossier.project", "ai.terok.project"]),
+            ]),
+            task_id: first([meta.task, annotation(["dossier.task", "ai.terok.task"])]),
+            task_name: first([meta.name, annotation(["dossier.name", "dossier.name"])]),
         }
     }
 

@@ -24,8 +24,9 @@ use crate::ledger::{
 
 /// Applies decisions to a firewall.
 pub trait DecisionEnforcer: Send + Sync + 'static {
-    /// Returns `true` if the firewall can open a single port. Otherwise answers are for whole
-    /// destinations.
+    /// Returns `true` if the firewall can open a single port for the sandbox's life. Otherwise
+    /// answers are for whole destinations until the rule is removed, as those of a `terok-shield`
+    /// program are.
     fn supports_ports(&self) -> bool;
 
     /// Applies one claim.

@@ -84,6 +84,14 @@ impl Inbox {
         self.hubs.iter().map(|(id, hub)| (id, hub.connected))
     }
 
+    /// Returns `true` if a connected hub tells only its new questions, so that others may be
+    /// pending.
+    pub fn has_unlisted_hubs(&self) -> bool {
+        self.hubs
+            .values()
+            .any(|hub| hub.connected && hub.protocol_version == ProtocolVersion::Clearance1)
+    }
+
     /// Returns the number of unreachable hubs. The rows lack the questions of these hubs.
     pub fn unreachable_count(&self) -> usize {
         self.unreachable_hubs.len()

@@ -14,7 +14,6 @@ mod unicode_name;
 
 use std::time::Duration;
 
-use terok_clearance::client::ProtocolVersion;
 use terok_clearance::{DisplayText, NetworkZone, Protocol, RuleLifetime, Scope, Target, Timestamp};
 
 use crate::inbox::{HubId, Row, RowEnd};
@@ -107,11 +106,7 @@ pub fn describe_allow_effect(row: &Row) -> String {
         (false, false) => format!(" ({at})"),
     };
     let reach = describe_scope(row.scope());
-    let keep = match row.protocol_version() {
-        // The firewall keeps the rule; the interface has no field for a lifetime.
-        ProtocolVersion::Clearance1 => "until it is removed from the firewall".to_owned(),
-        ProtocolVersion::Clearance2 => describe_lifetime(row.scope()),
-    };
+    let keep = describe_lifetime(row.scope());
     format!("{reach}{at} {keep}")
 }
 
@@ -143,6 +138,7 @@ pub fn describe_lifetime(scope: &Scope) -> String {
     match scope.keep {
         RuleLifetime::Once => String::new(),
         RuleLifetime::Sandbox => "while the sandbox lives".to_owned(),
+        RuleLifetime::UntilRemoved => "until it is removed from the firewall".to_owned(),
         RuleLifetime::Project => "in every sandbox of the project, for good".to_owned(),
         RuleLifetime::Always => "in every sandbox, for good".to_owned(),
     }

@@ -110,7 +110,7 @@ impl OrderTerms {
             return Err(ShieldOrderError::DestMismatch);
         }
         let seconds = match (scope.keep, scope.seconds) {
-            (RuleLifetime::Project | RuleLifetime::Always, _) => {
+            (RuleLifetime::UntilRemoved | RuleLifetime::Project | RuleLifetime::Always, _) => {
                 return Err(ShieldOrderError::UnsupportedKeep);
             }
             (_, Some(0)) => return Err(ShieldOrderError::InvalidDuration),

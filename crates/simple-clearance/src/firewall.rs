@@ -66,13 +66,12 @@ impl ContainerFirewall {
         question: &QueuedQuestion,
         action: Action,
     ) -> Result<(), DisplayText> {
-        let whole = Scope::whole_dest(question.dest.clone());
         let scope = match self {
-            Self::Exec(_) => whole,
+            Self::Exec(_) => Scope::until_removed(question.dest.clone()),
             Self::Native(_) => Scope {
                 port: (question.port > 0).then_some(question.port),
                 protocol: question.protocol,
-                ..whole
+                ..Scope::whole_dest(question.dest.clone())
             },
         };
         let order = VerdictOrder::new(container.clone(), action, scope)

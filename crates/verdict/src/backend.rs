@@ -10,8 +10,8 @@ use crate::VerdictOrder;
 
 /// Applies orders to a firewall.
 pub trait VerdictBackend: Send + Sync + 'static {
-    /// Returns `true` if ports, protocols and durations can be enforced; other backends refuse
-    /// them.
+    /// Returns `true` if ports, protocols and durations can be enforced. Other backends refuse
+    /// them: their rules cover whole destinations until they are removed.
     fn supports_ports(&self) -> bool;
 
     /// Applies an order within the backend's own time limit.

@@ -52,8 +52,8 @@ impl VerdictOrder {
         })
     }
 
-    /// Parses a call of `org.terok.ClearanceVerdict1.Apply`, which covers a whole destination for
-    /// the sandbox's lifetime.
+    /// Parses a call of `org.terok.ClearanceVerdict1.Apply`, which covers a whole destination
+    /// until the rule is removed.
     pub fn parse(apply: &ApplyParameters) -> Result<Self, VerdictOrderError> {
         let container = apply.container.parse();
         let container = container.map_err(|source| VerdictOrderError::Container {
@@ -63,7 +63,7 @@ impl VerdictOrder {
         // The original text is parsed, not the sanitised one, whose meaning may differ.
         let _target: Target = apply.dest.parse()?;
         let dest: Dest = apply.dest.parse()?;
-        Self::new(container, apply.action.parse()?, Scope::whole_dest(dest))
+        Self::new(container, apply.action.parse()?, Scope::until_removed(dest))
     }
 
     /// Returns the container id.
@@ -86,9 +86,9 @@ impl VerdictOrder {
         &self.scope
     }
 
-    /// Returns `true` if the order covers a whole destination for the sandbox's lifetime.
+    /// Returns `true` if the order covers a whole destination until the rule is removed.
     pub fn is_whole_dest(&self) -> bool {
-        self.scope == Scope::whole_dest(self.scope.dest.clone())
+        self.scope == Scope::until_removed(self.scope.dest.clone())
     }
 
     /// Returns the order as a call of `org.terok.ClearanceVerdict1.Apply`, or `None` if its scope

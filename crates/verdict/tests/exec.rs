@@ -201,7 +201,7 @@ async fn a_narrower_order_is_refused_before_the_program_runs() {
     let note = dir.path().join("note");
     let script = format!("touch {}", note.display());
     let backend = ExecBackend::new(Some(program(dir.path(), &script)), environment());
-    let whole = Scope::whole_dest("203.0.113.7".parse().unwrap());
+    let whole = Scope::until_removed("203.0.113.7".parse().unwrap());
     let narrow = [
         Scope {
             port: Some(443),
@@ -213,6 +213,11 @@ async fn a_narrower_order_is_refused_before_the_program_runs() {
         },
         Scope {
             seconds: Some(60),
+            ..whole.clone()
+        },
+        // The program keeps its rules when the sandbox ends.
+        Scope {
+            keep: RuleLifetime::Sandbox,
             ..whole.clone()
         },
         Scope {

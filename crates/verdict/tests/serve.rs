@@ -91,7 +91,7 @@ fn order(dest: &str) -> VerdictOrder {
     VerdictOrder::new(
         "web".parse().unwrap(),
         Action::Allow,
-        Scope::whole_dest(dest.parse().unwrap()),
+        Scope::until_removed(dest.parse().unwrap()),
     )
     .unwrap()
 }
@@ -245,7 +245,7 @@ async fn a_narrower_order_is_not_sent() {
     let client = VerdictClient::new(&running.socket);
     let scope = Scope {
         port: Some(443),
-        ..Scope::whole_dest("203.0.113.7".parse().unwrap())
+        ..Scope::until_removed("203.0.113.7".parse().unwrap())
     };
     let narrow = VerdictOrder::new("web".parse().unwrap(), Action::Allow, scope).unwrap();
     let reply = client.apply(&narrow).await;

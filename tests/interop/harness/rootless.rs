@@ -217,6 +217,11 @@ impl Rootless {
         self.done(stop).await;
     }
 
+    /// Removes a container that has ended.
+    pub(crate) async fn remove(&self, container: &Container) {
+        self.done(self.podman(&["rm", &container.name])).await;
+    }
+
     /// Connects from within the container, and returns what whoever listens there says; none if
     /// the way is barred.
     pub(crate) async fn connect(&self, container: &Container, to: Ipv4Addr) -> Option<String> {

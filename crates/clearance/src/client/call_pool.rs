@@ -206,7 +206,7 @@ async fn decide_via_clearance1(
     connection: &mut VarlinkConnection,
     answer: &DecideParameters,
 ) -> Result<Decision, AnswerError> {
-    let whole = Scope::whole_dest(answer.dest.clone());
+    let whole = Scope::until_removed(answer.dest.clone());
     if answer.scope.as_ref().is_some_and(|scope| *scope != whole) {
         return Err(AnswerError::TooOld(
             "an answer for a part of the destination",

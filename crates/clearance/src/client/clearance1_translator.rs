@@ -97,7 +97,7 @@ impl Clearance1Translator {
             zone: NetworkZone::Public,
             looked_up_as: None,
         };
-        let scope = Scope::whole_dest(blocked.dest().clone());
+        let scope = Scope::until_removed(blocked.dest().clone());
         let request = Arc::new(Request::new(blocked, scope, Timestamp::now()));
         if self.pending.len() < Self::MAX_PENDING {
             self.pending

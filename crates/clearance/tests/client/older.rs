@@ -41,7 +41,9 @@ async fn a_narrow_answer_is_not_sent_to_an_older_hub() {
             keep: terok_clearance::RuleLifetime::Once,
             ..request.scope.clone()
         },
-        Scope::whole_dest("b.example".parse().unwrap()),
+        // An older hub's firewall keeps its rules when the sandbox ends.
+        request.scope.clone(),
+        Scope::until_removed("b.example".parse().unwrap()),
     ] {
         let answer = client
             .decide(&request, DecisionAction::Allow, Some(scope))
@@ -59,7 +61,7 @@ async fn a_narrow_answer_is_not_sent_to_an_older_hub() {
         .await
         .unwrap();
     assert_eq!(answers(), 0);
-    let whole = request.scope.clone();
+    let whole = Scope::until_removed(request.dest.clone());
     let decision = client
         .decide(&request, DecisionAction::Allow, Some(whole.clone()))
         .await
@@ -129,7 +131,7 @@ async fn events_of_an_older_hub_are_translated() {
     for _ in 0..9 {
         seen.push(match next_event(&mut events).await {
             Event::Pending(request) => {
-                assert_eq!(request.scope, Scope::whole_dest(request.dest.clone()));
+                assert_eq!(request.scope, Scope::until_removed(request.dest.clone()));
                 format!(
                     "pending {} {} {}",
                     request.id, request.dest, request.protocol

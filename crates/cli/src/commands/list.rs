@@ -31,11 +31,12 @@ has two lines, and the columns are aligned.
 
 With --json, each line is an object: `event` is `listed` for each question, `hub` for each hub whose
 questions are missing, and `list` at the end; docs/schema/lines.json describes them. A hub of the
-Python stack reports only new questions: a warning names it, and `watch` shows its questions.
+Python stack reports only new questions: a warning names it, and `watch` shows those that come.
 
 Exit status:
   0    the list is complete, even if no question is pending or no hub is running
   3    --container: no sandbox is called so
+  5    the questions of a hub of the Python stack cannot be known; those of all others are listed
   69   a hub, or the one of --socket, did not reply in time: its questions are missing, and a
        warning names it
   130  ended by Ctrl-C")]
@@ -90,9 +91,16 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
         } else {
             let columns = context.environment.table_columns();
             output.print(&survey.to_table(columns, output.colors().stdout))?;
-            if let Some(unmatched) = survey.describe_unmatched() {
+            // A hub that does not list its questions may have the sandbox.
+            let unmatched = survey
+                .describe_unmatched()
+                .filter(|_| !survey.has_unlisted_hubs());
+            if let Some(unmatched) = unmatched {
                 output.print_error_line(&unmatched);
-            } else if survey.rows().is_empty() && survey.is_complete() {
+            } else if survey.rows().is_empty()
+                && survey.is_complete()
+                && !survey.has_unlisted_hubs()
+            {
                 output.print_error_line(if survey.has_hubs() {
                     "no pending questions"
                 } else {
@@ -103,10 +111,14 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
         for gap in survey.describe_gaps() {
             print_warning(context, &gap);
         }
-        Ok(match (survey.is_complete(), survey.unmatched()) {
-            (false, _) => CommandStatus::UNAVAILABLE,
-            (true, Some(_)) => CommandStatus::NO_SUCH_SANDBOX,
-            (true, None) => CommandStatus::OK,
+        Ok(if !survey.is_complete() {
+            CommandStatus::UNAVAILABLE
+        } else if survey.has_unlisted_hubs() {
+            CommandStatus::UNKNOWN_QUESTIONS
+        } else if survey.unmatched().is_some() {
+            CommandStatus::NO_SUCH_SANDBOX
+        } else {
+            CommandStatus::OK
         })
     })
 }

@@ -31,8 +31,9 @@ Examples:
 
 With --json, each line is an object whose `event` is one of pending, repeated, decided, failed,
 lapsed, withdrawn, hub, synced, ready, lost, container, shield. After `synced`, all pending
-questions of one hub have been printed; after `ready`, those of every hub that ran at the start and
-replied. docs/schema/lines.json describes them all.
+questions of one hub have been printed (a hub of the Python stack tells only new ones: its `hub`
+line has the interface org.terok.Clearance1); after `ready`, those of every hub that ran at the
+start and replied. docs/schema/lines.json describes them all.
 
 Exit status: 0 if the output is closed, 130 after Ctrl-C, 143 after SIGTERM.")]
 pub struct Args {

@@ -59,7 +59,7 @@ fn an_answer_has_the_listed_scope_and_reports_it() {
         SANDBOX,
     ]);
     assert_eq!((output.status, output.stderr.as_str()), (0, ""));
-    let reach = "EVERY port and protocol of two.example while the sandbox lives";
+    let reach = "EVERY port and protocol of two.example until it is removed from the firewall";
     assert_eq!(output.stdout, format!("{TWO}: denied: {reach}\n"));
     let (lines, status) = harness.run_json(&["allow", THREE]);
     assert_eq!((lines.len(), status), (1, 0));
@@ -290,13 +290,15 @@ fn a_clearance1_hub_is_answered_with_an_expected_destination() {
         _ => CallReply::parameters(&json!({"ok": true})),
     });
     let output = harness.run(&["list"]);
-    assert_eq!((output.status, output.stdout.as_str()), (0, ""));
+    assert_eq!((output.status, output.stdout.as_str()), (5, ""));
+    assert!(!output.stderr.contains("no pending questions"));
     assert!(
         output.stderr.contains("does not list its questions"),
         "{}",
         output.stderr
     );
-    let (lines, _) = harness.run_json(&["list"]);
+    let (lines, status) = harness.run_json(&["list"]);
+    assert_eq!(status, 5);
     assert_eq!(lines[0]["interface"], "org.terok.Clearance1");
     let output = harness.run(&["allow", "web:1"]);
     assert_eq!(output.status, 1);

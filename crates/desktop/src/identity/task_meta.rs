@@ -1,25 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The metadata file of the orchestrator, which contains the name of a task.
+//! The metadata file of the orchestrator: project, task and name of a sandbox.
+
+mod yaml;
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
+use std::fs::File;
 use std::io::Read as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, open, openat};
+use serde_json::{Map, Value};
 use terok_clearance::DisplayText;
 
-/// Maximum bytes that are read of a file.
+/// Maximum bytes of a file; a longer one is not read.
 const MAX_META_BYTES: u64 = 64 * 1024;
 
 /// The path and the format of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum TaskMetaFile {
-    /// A JSON object, from releases after 0.6.6.
+    /// A JSON object, from releases after 0.6.6: the dossier of the sandbox.
     Json(PathBuf),
-    /// YAML, from releases up to 0.6.6.
+    /// YAML, from releases up to 0.6.6: its key `name` is the name of the task.
     Yaml(PathBuf),
+}
+
+/// The contents of the file. Unknown fields are empty.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct TaskMeta {
+    pub(super) project: DisplayText,
+    pub(super) task: DisplayText,
+    pub(super) name: DisplayText,
+    pub(super) container_name: DisplayText,
 }
 
 impl TaskMetaFile {
@@ -33,63 +44,73 @@ impl TaskMetaFile {
         json.or_else(|| path("ai.terok.task_meta_path").map(Self::Yaml))
     }
 
-    /// Reads the name from the file.
-    pub(super) async fn read_name(self) -> Option<DisplayText> {
+    /// Reads the file; an unreadable or malformed one is empty.
+    pub(super) async fn read(self) -> TaskMeta {
         // The file may be on a slow disk or a network file system.
         let read = tokio::task::spawn_blocking(move || self.read_blocking()).await;
-        read.ok()?.filter(|name| !name.is_empty())
+        read.ok().flatten().unwrap_or_default()
     }
 
-    fn read_blocking(&self) -> Option<DisplayText> {
+    fn read_blocking(&self) -> Option<TaskMeta> {
         let (Self::Json(path) | Self::Yaml(path)) = self;
         let text = read_regular_file(path)?;
-        let name = match self {
-            Self::Json(_) => {
-                let said: serde_json::Map<_, _> = serde_json::from_str(&text).ok()?;
-                said.get("name")?.as_str()?.to_owned()
-            }
-            Self::Yaml(_) => yaml_name(&text)?,
-        };
-        Some(DisplayText::new(&name))
+        match self {
+            Self::Json(_) => parse_json(&text),
+            Self::Yaml(_) => Some(TaskMeta {
+                name: DisplayText::new(&yaml::parse_name(&text)?),
+                ..TaskMeta::default()
+            }),
+        }
     }
 }
 
-/// Returns the content of a regular file. Other kinds of files are refused: a pipe could block.
+/// Parses a dossier as the Python stack's reader does: empty values do not count, and others become
+/// texts.
+fn parse_json(text: &str) -> Option<TaskMeta> {
+    let fields: Map<String, Value> = serde_json::from_str(text).ok()?;
+    let text = |key: &str| {
+        let text = match fields.get(key) {
+            Some(Value::String(text)) => text.clone(),
+            Some(Value::Bool(true)) => "True".to_owned(),
+            Some(Value::Number(number)) if number.as_f64() != Some(0.0) => number.to_string(),
+            // A list or an object is no name.
+            _ => String::new(),
+        };
+        DisplayText::new(&text)
+    };
+    Some(TaskMeta {
+        project: text("project"),
+        task: text("task"),
+        name: text("name"),
+        container_name: text("container_name"),
+    })
+}
+
+/// Returns the content of a regular file of at most [`MAX_META_BYTES`].
+///
+/// Other kinds of files are not even opened, because that alone can block (a pipe) or act (a
+/// device). A symbolic link as the last component is refused: the path is that of a file which the
+/// orchestrator writes.
 fn read_regular_file(path: &Path) -> Option<String> {
-    let flags = i32::try_from((OFlags::NONBLOCK | OFlags::NOCTTY).bits()).ok()?;
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(flags)
-        .open(path)
-        .ok()?;
-    if !file.metadata().ok()?.is_file() {
+    let place = open(
+        path,
+        OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .ok()?;
+    if FileType::from_raw_mode(fstat(&place).ok()?.st_mode) != FileType::RegularFile {
         return None;
     }
-    let mut text = String::new();
-    file.take(MAX_META_BYTES).read_to_string(&mut text).ok()?;
-    Some(text)
-}
-
-/// Returns the value of `name` at the top level of a YAML document, if the value is a single plain
-/// or quoted line.
-fn yaml_name(text: &str) -> Option<String> {
-    let value = text
-        .lines()
-        .find_map(|line| line.strip_prefix("name:"))?
-        .trim();
-    if let Some(quoted) = value.strip_prefix('"') {
-        let end = quoted.find('"')?;
-        let quoted = quoted.get(..end)?;
-        // Escape sequences are not supported; the task is then shown by its id.
-        return (!quoted.contains('\\')).then(|| quoted.to_owned());
-    }
-    if let Some(quoted) = value.strip_prefix('\'') {
-        return Some(quoted.strip_suffix('\'')?.replace("''", "'"));
-    }
-    let plain = value.split(" #").next().unwrap_or_default().trim_end();
-    let is_plain = !plain.starts_with(['[', '{', '&', '*', '!', '|', '>', '%', '@', '`', '#']);
-    let is_text = !matches!(plain, "" | "~" | "null" | "true" | "false");
-    (is_plain && is_text).then(|| plain.to_owned())
+    // The same file, whatever the path leads to meanwhile.
+    let place = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&place));
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let file = File::from(openat(CWD, &place, flags, Mode::empty()).ok()?);
+    let mut bytes = Vec::new();
+    file.take(MAX_META_BYTES.saturating_add(1))
+        .read_to_end(&mut bytes)
+        .ok()?;
+    let fits = u64::try_from(bytes.len()).is_ok_and(|length| length <= MAX_META_BYTES);
+    String::from_utf8(bytes).ok().filter(|_| fits)
 }
 
 #[cfg(test)]
@@ -97,39 +118,60 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_name_of_a_yaml_file_is_one_line_at_the_top_level() {
-        let check = |text: &str, expected: Option<&str>| {
-            assert_eq!(yaml_name(text).as_deref(), expected, "{text:?}");
+    fn a_dossier_has_project_task_and_name() {
+        let check = |json: &str, expected: Option<[&str; 4]>| {
+            let meta = parse_json(json);
+            let found = meta.as_ref().map(|meta| {
+                [&meta.project, &meta.task, &meta.name, &meta.container_name]
+                    .map(DisplayText::as_str)
+            });
+            assert_eq!(found, expected, "{json:?}");
         };
-        check("task: 7\nname: fix the parser\n", Some("fix the parser"));
-        check("name: \"fix: it\"  # why\n", Some("fix: it"));
-        check("name: 'it''s'\n", Some("it's"));
-        check("name: plain # said\n", Some("plain"));
-        check("meta:\n  name: inner\n", None);
-        check("name: null\n", None);
-        check("name:\n  - a\n", None);
-        check("name: [a, b]\n", None);
-        check("name: |\n  text\n", None);
-        check("name: \"a\\nb\"\n", None);
-        check("", None);
+        let whole = r#"{"project":"p","task":"t","name":"n","container_name":"c"}"#;
+        check(whole, Some(["p", "t", "n", "c"]));
+        check("{}", Some([""; 4]));
+        check(
+            r#"{"project":7,"task":true,"name":"a\u001b[31mb"}"#,
+            Some(["7", "True", "a [31mb", ""]),
+        );
+        check(
+            r#"{"project":null,"task":0,"name":["n"],"container_name":{}}"#,
+            Some([""; 4]),
+        );
+        check(r#"{"name":"x","name":"y"}"#, Some(["", "", "y", ""]));
+        for malformed in ["", "[]", "7", "\u{0}", "{\"name\": }", "{} x"] {
+            check(malformed, None);
+        }
     }
 
     #[tokio::test]
-    async fn missing_special_or_malformed_files_have_no_name() {
+    async fn only_a_regular_file_of_bounded_size_is_read() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("meta.json");
-        let name = async |path: &Path| TaskMetaFile::Json(path.to_owned()).read_name().await;
-        assert_eq!(name(&path).await, None);
-        for text in ["", "[]", "{}", r#"{"name": 7}"#, r#"{"name": ""}"#, "\u{0}"] {
-            std::fs::write(&path, text).unwrap();
-            assert_eq!(name(&path).await, None, "{text:?}");
-        }
-        std::fs::write(&path, "{\"name\": \"a\\u001b[31mb\"}").unwrap();
-        assert_eq!(name(&path).await.unwrap().as_str(), "a [31mb");
+        let name = async |path: &Path| TaskMetaFile::Json(path.to_owned()).read().await.name;
+        assert!(name(&path).await.is_empty());
+        std::fs::write(&path, r#"{"name": "n"}"#).unwrap();
+        assert_eq!(name(&path).await.as_str(), "n");
+        let link = place.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert!(name(&link).await.is_empty());
         let pipe = place.path().join("pipe");
-        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, 0o600.into()).unwrap();
-        assert_eq!(name(&pipe).await, None);
-        assert_eq!(name(place.path()).await, None);
+        rustix::fs::mkfifoat(CWD, &pipe, 0o600.into()).unwrap();
+        assert!(name(&pipe).await.is_empty());
+        let socket = place.path().join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        assert!(name(&socket).await.is_empty());
+        for special in [place.path(), Path::new("/dev/zero"), Path::new("/dev/tty")] {
+            assert!(name(special).await.is_empty(), "{special:?}");
+        }
+        let json = |spaces: usize| format!("{{\"name\": \"n\"{}}}", " ".repeat(spaces));
+        let room = usize::try_from(MAX_META_BYTES).unwrap() - json(0).len();
+        std::fs::write(&path, json(room)).unwrap();
+        assert_eq!(name(&path).await.as_str(), "n");
+        std::fs::write(&path, json(room + 1)).unwrap();
+        assert!(name(&path).await.is_empty());
+        std::fs::write(&path, b"{\"name\": \"\xff\"}").unwrap();
+        assert!(name(&path).await.is_empty());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Popups with a real hub: from a question over its popup and a choice to the order.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,14 +52,18 @@ enum NotifierCall {
     Hook(&'static str),
 }
 
-/// A container engine with one name for every container.
-struct NamedContainers;
+/// A container engine with one name and the same annotations for every container.
+#[derive(Default)]
+struct NamedContainers {
+    annotations: BTreeMap<String, String>,
+}
 
 impl ContainerInspector for NamedContainers {
     async fn inspect(&self, container: &ContainerId) -> ContainerInfo {
         ContainerInfo {
             container_id: container.as_str().into(),
             name: "podman-web".into(),
+            annotations: self.annotations.clone(),
             ..ContainerInfo::default()
         }
     }
@@ -84,6 +89,10 @@ fn blocked(n: u64, name: &str) -> SandboxEvent {
 
 impl PopupsHarness {
     fn start(fails: bool) -> Self {
+        Self::start_with(fails, NamedContainers::default())
+    }
+
+    fn start_with(fails: bool, containers: NamedContainers) -> Self {
         let directory = TempDir::new().unwrap();
         let runtime = RuntimeDir::new(directory.path());
         let (sender, orders) = mpsc::channel(100);
@@ -115,7 +124,7 @@ impl PopupsHarness {
         let session = Session::discover(runtime).unwrap();
         let shown_by = Arc::clone(&notifier);
         tasks.spawn(async move {
-            let resolver = Arc::new(IdentityResolver::new(NamedContainers));
+            let resolver = Arc::new(IdentityResolver::new(containers));
             let options = PopupOptions {
                 categories: Categories::ALL,
                 ..PopupOptions::default()
@@ -187,6 +196,29 @@ async fn advance(time: Duration) {
     tokio::time::pause();
     tokio::time::advance(time).await;
     tokio::time::resume();
+}
+
+#[tokio::test]
+async fn the_orchestrators_file_alone_names_the_task() {
+    let place = TempDir::new().unwrap();
+    let meta = place.path().join("t_dossier.json");
+    let text = r#"{"project":"p","task":"t","name":"n"}"#;
+    std::fs::write(&meta, text).unwrap();
+    let path = meta.to_str().unwrap().to_owned();
+    let mut harness = PopupsHarness::start_with(
+        false,
+        NamedContainers {
+            annotations: [("dossier.meta_path".to_owned(), path)].into(),
+        },
+    );
+    harness.hub.report(blocked(1, "a.example"));
+    let title = "Blocked: a.example:443";
+    let (_, mut popup) = harness.notification(title).await;
+    while !popup.body.starts_with("Task: p/t \u{b7} n\n") {
+        assert!(popup.body.starts_with("Container: web\n"), "{popup:?}");
+        (_, popup) = harness.notification(title).await;
+    }
+    harness.end().await;
 }
 
 #[tokio::test]

@@ -57,7 +57,10 @@ impl EventLineParser {
     fn parse_event(&mut self, fields: &LineFields<'_>) -> Result<SandboxEvent, EventLineError> {
         let kind = fields.kind.required_text("type")?;
         let state = match &*kind {
-            "pending" => return self.parse_blocked(fields).map(SandboxEvent::Blocked),
+            // The Python hub takes both: the reader's word and that of the wire.
+            "pending" | "connection_blocked" => {
+                return self.parse_blocked(fields).map(SandboxEvent::Blocked);
+            }
             "container_started" => {
                 return Ok(SandboxEvent::ContainerStarted {
                     container: self.parse_container(fields)?,
@@ -207,6 +210,23 @@ mod tests {
         assert_eq!((blocked.port, blocked.protocol), (443, Protocol::TCP));
         assert_eq!(blocked.dest().as_str(), "api.example.com");
         assert_eq!(blocked.dossier[&"task".into()].as_str(), "t1");
+    }
+
+    #[test]
+    fn a_connection_blocked_line_is_a_question() {
+        let line = r#"{"type":"connection_blocked","container":"web","id":"web:3","dest":"203.0.113.7","port":443,"proto":6,"domain":"api.example.com","dossier":{"task":"t1"}}"#;
+        let question = parse_one(line).unwrap();
+        assert!(matches!(&question, Some(SandboxEvent::Blocked(_))));
+        let pending = line.replace("connection_blocked", "pending");
+        assert_eq!(question, parse_one(&pending).unwrap());
+        for other in [
+            "connection_blocke",
+            "Connection_blocked",
+            "blocked",
+            "connection blocked",
+        ] {
+            check_refused(&line.replace("connection_blocked", other), "type");
+        }
     }
 
     #[test]
@@ -366,6 +386,40 @@ mod tests {
     }
 
     proptest::proptest! {
+        #[test]
+        fn both_names_of_a_question_and_both_parsers_give_the_same_result(
+            fields in proptest::collection::vec(
+                (
+                    "(container|id|dest|port|proto|domain|reason|dossier|ts)",
+                    r#"("[a-z]{0,4}:?[0-9]{0,3}"|[0-9]{1,11}|-1|1\.5|null|true|\{\}|\{"t": "x"\}|\[1\])"#,
+                ),
+                0..6,
+            ),
+            first in proptest::bool::ANY,
+        ) {
+            let line = |kind: &str, escaped: &str| {
+                let mut parts: Vec<_> =
+                    fields.iter().map(|(key, value)| format!("\"{key}\":{value}")).collect();
+                let kind = format!("\"type\":\"{kind}\"");
+                parts.insert(if first { 0 } else { parts.len() }, kind);
+                // Valid values, which some of the random ones replace.
+                let usual = r#""container":"c","id":"c:1","dest":"192.0.2.1","port":1,"proto":6"#;
+                let line = format!("{{{escaped}{usual},{}}}", parts.join(","));
+                // An escape sends the line to the full parser.
+                let fast = parse_fast(&line, "").is_some();
+                assert!(!fast || escaped.is_empty(), "{line}");
+                parse_one(&line).map_err(|error| match error {
+                    // Its text has the column.
+                    EventLineError::NotJsonObject(_) => EventLineError::NotUtf8,
+                    error => error,
+                })
+            };
+            let expected = line("pending", "");
+            proptest::prop_assert_eq!(&line("connection_blocked", ""), &expected);
+            proptest::prop_assert_eq!(&line("pending", "\"\\u0078\":0,"), &expected);
+            proptest::prop_assert_eq!(&line("connection_blocked", "\"\\u0078\":0,"), &expected);
+        }
+
         #[test]
         fn arbitrary_lines_do_not_panic(line in ".*", bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
             drop(parse_one(&line));

@@ -68,7 +68,7 @@ pub(super) fn resolve_scope(
 ) -> Result<Scope, ClaimError> {
     match requested {
         RequestedScope::Default => Ok(question.default_scope()),
-        RequestedScope::WholeDest => Ok(Scope::whole_dest(question.dest().clone())),
+        RequestedScope::WholeDest => Ok(question.whole_dest()),
         RequestedScope::Explicit(scope) => {
             check_scope(question, &question.default_scope(), &scope).map(|()| scope)
         }

@@ -461,10 +461,11 @@ impl<'a> LedgerQuestion<'a> {
 
     /// Returns the scope of an answer without an explicit scope.
     ///
-    /// The scope is the packet's port and protocol. If the firewall cannot open single ports, or
-    /// the protocol has no ports, the scope is the whole destination.
+    /// The scope is the packet's port and protocol; if the protocol has no ports, the whole
+    /// destination. If the firewall cannot open single ports, the scope is that of
+    /// [`Self::whole_dest`].
     pub fn default_scope(&self) -> Scope {
-        let whole = Scope::whole_dest(self.dest().clone());
+        let whole = self.whole_dest();
         if self.supports_ports && self.port() != 0 {
             Scope {
                 port: Some(self.port()),
@@ -473,6 +474,15 @@ impl<'a> LedgerQuestion<'a> {
             }
         } else {
             whole
+        }
+    }
+
+    /// Returns the scope of the whole destination, with the lifetime that the firewall enforces.
+    pub fn whole_dest(&self) -> Scope {
+        if self.supports_ports {
+            Scope::whole_dest(self.dest().clone())
+        } else {
+            Scope::until_removed(self.dest().clone())
         }
     }
 }

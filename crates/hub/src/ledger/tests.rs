@@ -238,6 +238,7 @@ fn an_answer_without_a_scope_gets_the_default_scope() {
         (false, 443, RequestedScope::Default, None),
         (true, 0, RequestedScope::Default, None),
         (true, 443, RequestedScope::WholeDest, None),
+        (false, 443, RequestedScope::WholeDest, None),
     ] {
         let mut ledger = Ledger::new(1, supports_ports);
         ledger.record(blocked("c", "c:1", "192.0.2.1", port), at(5));
@@ -245,6 +246,12 @@ fn an_answer_without_a_scope_gets_the_default_scope() {
             .claim(WEB, Action::Deny, requested.clone(), "me".into(), at(9))
             .unwrap();
         let found = (order.scope().port, order.scope().protocol);
+        let keep = if supports_ports {
+            RuleLifetime::Sandbox
+        } else {
+            RuleLifetime::UntilRemoved
+        };
+        assert_eq!(order.scope().keep, keep, "{supports_ports} {port}");
         let protocol = expected.map(|_| Protocol::TCP);
         assert_eq!(
             found,

@@ -36,7 +36,7 @@ async fn an_event_reaches_both_interfaces() {
     let request = &event["request"];
     assert_eq!(
         request["scope"],
-        json!({"dest": "192.0.2.1", "keep": "sandbox"})
+        json!({"dest": "192.0.2.1", "keep": "until_removed"})
     );
     assert_eq!(
         (&request["count"], &request["protocol"]),

@@ -317,7 +317,7 @@ impl PendingSnapshot {
                     dest: dest.to_string(),
                     action: action.to_string(),
                 };
-                AnswerRoute::Clearance1(hub.clone(), verdict, Scope::whole_dest(dest.clone()))
+                AnswerRoute::Clearance1(hub.clone(), verdict, Scope::until_removed(dest.clone()))
             }
         }
     }

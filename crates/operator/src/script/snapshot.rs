@@ -198,6 +198,11 @@ impl PendingSnapshot {
         self.unresponsive_hubs.is_empty()
     }
 
+    /// Returns `true` if a hub does not list its questions, so that they cannot be known.
+    pub fn has_unlisted_hubs(&self) -> bool {
+        self.clearance1_hubs().next().is_some()
+    }
+
     /// Returns a line with the reason for each hub whose questions are missing.
     pub fn describe_gaps(&self) -> Vec<String> {
         let unheard = self.unresponsive_hubs.iter().map(|(hub, reason)| {
@@ -206,7 +211,10 @@ impl PendingSnapshot {
         });
         let older = self.clearance1_hubs().map(|hub| {
             let hub = phrases::describe_hub(hub);
-            format!("{hub} is of an older release, which does not list its questions")
+            format!(
+                "{hub} is of the Python stack, which does not list its questions: any number may \
+                 be pending there"
+            )
         });
         unheard.chain(older).collect()
     }

@@ -5,10 +5,11 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::OFlags;
 use terok_clearance::{BlockedPacket, ContainerId, Dest, Dossier, SandboxEvent, Timestamp};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -233,11 +234,17 @@ impl AuditLogFile {
 }
 
 /// Reads a file of at most a megabyte.
+/// Reads at most 1 MiB of a regular file; a pipe or a device could block the reader.
 fn read_limited(path: &Path) -> io::Result<Vec<u8>> {
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(flags.bits().cast_signed());
+    let file = options.open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
     let mut bytes = Vec::new();
-    fs::File::open(path)?
-        .take(1 << 20)
-        .read_to_end(&mut bytes)?;
+    file.take(1 << 20).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
@@ -306,6 +313,18 @@ impl DnsmasqLogFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_regular_file_is_read_for_the_dossier() {
+        let state = tempfile::tempdir().unwrap();
+        let path = state.path().join("meta");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, 0o600.into()).unwrap();
+        read_limited(&path).unwrap_err();
+        read_limited(Path::new("/dev/zero")).unwrap_err();
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "{}").unwrap();
+        assert_eq!(read_limited(&path).unwrap(), b"{}");
+    }
 
     #[test]
     fn a_partial_line_of_the_audit_log_is_terminated() {

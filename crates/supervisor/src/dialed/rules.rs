@@ -97,7 +97,7 @@ impl DialedRules {
         let expires = match (scope.keep, scope.seconds) {
             (RuleLifetime::Once, seconds) => Some(seconds.unwrap_or(Scope::ONCE_SECONDS)),
             (RuleLifetime::Sandbox, seconds) => seconds,
-            (RuleLifetime::Project | RuleLifetime::Always, _) => {
+            (RuleLifetime::UntilRemoved | RuleLifetime::Project | RuleLifetime::Always, _) => {
                 return Err(RuleError::UnsupportedKeep);
             }
         };

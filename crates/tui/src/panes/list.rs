@@ -151,6 +151,11 @@ pub(crate) fn empty_list_lines(view: SessionView<'_>) -> Vec<Line<'static>> {
             "No hub yet: no sandbox with a hub is running.",
             "`terok-clearance run -- COMMAND` starts a sandbox with a hub.",
         )
+    } else if view.inbox.has_unlisted_hubs() {
+        (
+            "No new question.",
+            "A hub of the Python stack tells only new ones: earlier ones may be pending.",
+        )
     } else {
         (
             "Nothing waits for you.",

@@ -315,7 +315,7 @@ mod tests {
             zone: NetworkZone::Public,
             looked_up_as: None,
         };
-        let scope = Scope::whole_dest(blocked.dest().clone());
+        let scope = Scope::until_removed(blocked.dest().clone());
         Event::Pending(Arc::new(Request::new(
             blocked,
             scope,

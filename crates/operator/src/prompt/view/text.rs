@@ -77,7 +77,9 @@ pub(super) fn render(
         PromptMessage::Ready => format_initial_list(inbox, paint, now),
         PromptMessage::Change(change) => format_change(change, inbox, paint),
         PromptMessage::Suppressed(rows) => format!("... and {rows} more; l lists them\n"),
-        PromptMessage::List if inbox.rows().len() == 0 => "  no pending questions\n".to_owned(),
+        PromptMessage::List if inbox.rows().len() == 0 => {
+            format!("  no pending questions\n{}", unlisted_note(inbox))
+        }
         PromptMessage::List => inbox
             .rows()
             .map(|row| format_list_row(row, inbox, paint, now))
@@ -98,6 +100,15 @@ pub(super) fn render(
     }
 }
 
+/// Returns the line after a list that may lack questions.
+fn unlisted_note(inbox: &Inbox) -> &'static str {
+    if inbox.has_unlisted_hubs() {
+        "  (a hub of the Python stack tells only new questions; earlier ones may be pending)\n"
+    } else {
+        ""
+    }
+}
+
 fn format_initial_list(inbox: &Inbox, paint: MessageStyle, now: Timestamp) -> String {
     let (hubs, rows) = (inbox.hubs().len(), inbox.rows().len());
     let first = inbox.rows().take(MAX_ROWS_AT_START);
@@ -107,7 +118,8 @@ fn format_initial_list(inbox: &Inbox, paint: MessageStyle, now: Timestamp) -> St
     if let Some(rest @ 1..) = rows.checked_sub(MAX_ROWS_AT_START) {
         shown = format!("{shown}... and {rest} more; l lists them\n");
     }
-    format!("{shown}{}", format_ready(hubs, rows, paint))
+    let ready = format_ready(hubs, rows, paint);
+    format!("{shown}{ready}{}", unlisted_note(inbox))
 }
 
 /// Formats the line that announces readiness.
