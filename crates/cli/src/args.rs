@@ -50,7 +50,9 @@ Environment:
   NO_COLOR           if not empty: no colours, as with TERM=dumb
   RUST_LOG           log filter, such as `debug` or `hub=trace,warn`; overrides -v
   TEROK_CLEARANCE_NOTIFY_EVENTS
-                     popups of `notifier`: see its help";
+                     popups of `notifier`: see its help
+  TEROK_CLEARANCE_HOTKEY
+                     the key of `run --hotkey`";
 
 /// The parsed command line.
 #[derive(Debug, Parser)]

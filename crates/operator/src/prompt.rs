@@ -8,16 +8,20 @@ mod command;
 mod rate_limit;
 pub(crate) mod view;
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use terok_clearance::{Action, DisplayText, RequestId, Timestamp};
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
+use tokio::time::Instant;
 
 use crate::Session;
-use crate::inbox::{InboxChange, RowNumber};
+use crate::bell::{BellChoice, QuestionBell};
+use crate::inbox::{InboxChange, Row, RowNumber};
 
 use command::PromptCommand;
 use rate_limit::PromptRateLimiter;
+use view::text::MAX_ROWS_AT_START;
 use view::{PromptMessage, render};
 
 /// Options of a prompt.
@@ -27,6 +31,8 @@ pub struct PromptOptions {
     pub format: OutputFormat,
     /// Whether text output has colours.
     pub color: bool,
+    /// The sign of a new question.
+    pub bell: BellChoice,
 }
 
 /// The output format of a prompt.
@@ -71,6 +77,9 @@ pub async fn run_prompt<T>(
         options,
         rate_limiter: PromptRateLimiter::default(),
         synced: false,
+        unshown: BTreeSet::new(),
+        bell: QuestionBell::new(options.bell),
+        start: Instant::now(),
     };
     tokio::select! {
         biased;
@@ -86,6 +95,10 @@ struct LinePrompt<W> {
     rate_limiter: PromptRateLimiter,
     /// Whether readiness was announced.
     synced: bool,
+    /// The rows that people were not shown, because too many came at once.
+    unshown: BTreeSet<RowNumber>,
+    bell: QuestionBell,
+    start: Instant,
 }
 
 impl<W: Write> LinePrompt<W> {
@@ -128,6 +141,7 @@ impl<W: Write> LinePrompt<W> {
             Ok(PromptCommand::List) => {
                 self.session.retry_now();
                 self.rate_limiter.reset();
+                self.unshown.clear();
                 self.write_message(&PromptMessage::List)?;
             }
             Ok(PromptCommand::Answer {
@@ -156,6 +170,10 @@ impl<W: Write> LinePrompt<W> {
             let reason = format!("row {row} is not request {request}; nothing was sent");
             return self.write_message(&PromptMessage::Refused(row, DisplayText::new(&reason)));
         }
+        if self.unshown.contains(&row) && self.session.inbox().row(row).is_some() {
+            let reason = format!("row {row} was not shown yet; l lists it; nothing was sent");
+            return self.write_message(&PromptMessage::Refused(row, DisplayText::new(&reason)));
+        }
         match self.session.answer(row, action) {
             Ok(()) => self.write_message(&PromptMessage::Sent(row, action)),
             Err(refusal) => self.write_message(&PromptMessage::NotSent(row, &refusal)),
@@ -178,7 +196,15 @@ impl<W: Write> LinePrompt<W> {
                 _ => true,
             };
             if !person || (!quiet && is_within_limit(&mut self.rate_limiter)) {
+                self.ring_bell(change)?;
                 self.write_message(&PromptMessage::Change(change))?;
+            } else if let InboxChange::Added(row) = change
+                && self.synced
+            {
+                self.unshown.insert(*row);
+            }
+            if let InboxChange::Ended(row, _) = change {
+                self.unshown.remove(&row.number());
             }
         }
         Ok(())
@@ -188,7 +214,21 @@ impl<W: Write> LinePrompt<W> {
     fn announce_ready(&mut self) -> io::Result<()> {
         if !self.synced && self.session.is_synced() {
             self.synced = true;
+            if self.options.format == OutputFormat::Text {
+                let rows = self.session.inbox().rows().skip(MAX_ROWS_AT_START);
+                self.unshown.extend(rows.map(Row::number));
+            }
             self.write_message(&PromptMessage::Ready)?;
+        }
+        Ok(())
+    }
+
+    fn ring_bell(&mut self, change: &InboxChange) -> io::Result<()> {
+        let count = self.session.inbox().rows().len();
+        if change.is_new_question()
+            && let Some(sign) = self.bell.ring(count, self.start.elapsed())
+        {
+            self.output.write_all(sign.as_bytes())?;
         }
         Ok(())
     }

@@ -130,9 +130,12 @@ impl InputDecoder {
         &self.frame
     }
 
-    /// Returns `true` if a pause would make a key of the frame that has begun: ESC alone.
+    /// Returns `true` if a pause would make a key of the last byte: ESC alone, or after a string,
+    /// which it ends.
     pub fn awaits_escape(&self) -> bool {
-        self.frame == [ESC] && !self.escape_reported
+        let ends_string =
+            self.is_inside_string() && !self.is_inside_paste() && self.frame.ends_with(&[ESC]);
+        ends_string || (self.frame == [ESC] && !self.escape_reported)
     }
 
     /// Returns `true` within a frame of any length: a pasted text, or a reply.
@@ -154,6 +157,7 @@ impl InputDecoder {
     /// Reports Escape after a pause. The frame stays: its rest must not become keys.
     pub fn flush_escape(&mut self) -> Option<InputFrame> {
         self.awaits_escape().then(|| {
+            self.frame = vec![ESC];
             self.escape_reported = true;
             InputFrame::Key(KeyPress::escape())
         })
@@ -267,9 +271,8 @@ fn frame_progress(frame: &[u8], escape_reported: bool) -> DecodeProgress {
             string_progress(frame, header, kind)
         }
         FrameKind::SingleShift => match body {
-            [] => DecodeProgress::Incomplete,
             // Modifiers, as old terminals send them.
-            [.., b'0'..=b'9' | b';'] => DecodeProgress::Incomplete,
+            [] | [.., b'0'..=b'9' | b';'] => DecodeProgress::Incomplete,
             [.., 0x20..=0x7e] => DecodeProgress::Complete,
             _ => DecodeProgress::EndedBefore(1),
         },
@@ -302,7 +305,6 @@ const fn complete_if(whole: bool) -> DecodeProgress {
 /// Returns the progress of a control sequence after its introducer.
 fn sequence_progress(body: &[u8]) -> DecodeProgress {
     match body {
-        [] => DecodeProgress::Incomplete,
         // Mouse events of old terminals: any bytes follow. Buttons (mode 1000), and the end and
         // the start and end of a highlighted text (mode 1001).
         [b'M', rest @ ..] => complete_if(rest.len() == 3),
@@ -310,7 +312,7 @@ fn sequence_progress(body: &[u8]) -> DecodeProgress {
         [b'T', rest @ ..] => complete_if(rest.len() == 6),
         // Function keys of the Linux console.
         [b'[', rest @ ..] => complete_if(rest.len() == 1),
-        [.., 0x20..=0x3f] => DecodeProgress::Incomplete,
+        [] | [.., 0x20..=0x3f] => DecodeProgress::Incomplete,
         [.., 0x40..=0x7e] => DecodeProgress::Complete,
         [.., CAN | SUB] => DecodeProgress::Cancelled,
         // Not part of a control sequence, which is dropped.

@@ -305,7 +305,7 @@ impl FullScreenUi {
             TtyEvent::Frame(InputFrame::Mouse(mouse)) => {
                 return self.update_and_draw(TuiMessage::Mouse(mouse), None);
             }
-            TtyEvent::Frame(InputFrame::Key(key)) if Hotkey::is_release(key) => {
+            TtyEvent::Frame(InputFrame::Key(key)) if key.is_release() => {
                 return Ok(UiEvent::Handled);
             }
             TtyEvent::Frame(InputFrame::Key(key)) => Ok(key),

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crossterm::event::{KeyCode, KeyEventKind, KeyModifiers};
+use crossterm::event::{KeyCode, KeyModifiers};
 
 use crate::key_press::KeyPress;
 
@@ -46,7 +46,7 @@ pub enum HotkeyError {
 }
 
 impl Hotkey {
-    /// Ctrl-G, which every keyboard layout has without AltGr.
+    /// Ctrl-G, which every keyboard layout has.
     pub const DEFAULT: Self = Self(HotkeyCode::Control(0x07));
 
     /// Returns the byte that a terminal sends without further encodings, if the hotkey is a control
@@ -82,11 +82,6 @@ impl Hotkey {
                 event.code == KeyCode::F(number) && modifiers == wanted
             }
         }
-    }
-
-    /// Returns `true` if the key is the released hotkey.
-    pub(crate) fn is_release(key: KeyPress) -> bool {
-        key.typed().kind == KeyEventKind::Release
     }
 }
 
@@ -222,7 +217,7 @@ mod tests {
             panic!("{bytes:?} is no key");
         };
         assert_eq!(decoder.next_frame(), None, "{bytes:?}");
-        hotkey.matches(key) && !Hotkey::is_release(key)
+        hotkey.matches(key) && !key.is_release()
     }
 
     #[test]

@@ -59,6 +59,11 @@ impl KeyPress {
         self.is_certain
     }
 
+    /// Returns `true` if the key was released.
+    pub fn is_release(self) -> bool {
+        self.event.kind == KeyEventKind::Release
+    }
+
     /// Returns the key with the character that it types, for text.
     pub const fn typed(self) -> KeyEvent {
         self.event
@@ -137,18 +142,18 @@ pub(crate) fn parse_sequence(frame: &[u8]) -> InputFrame {
     };
     let parsed = || parse_legacy(frame);
     match (introducer, body.first(), last) {
-        (b'O', ..) => from_event(parsed()),
-        (_, Some(b'M'), _) => mouse(parsed()),
+        (b'O', ..) => key(parsed().as_ref()),
+        (_, Some(b'M'), _) => mouse(parsed().as_ref()),
         (_, Some(b'<'), b'M' | b'm') => {
             if has_coordinates(parameters) {
-                mouse(parsed())
+                mouse(parsed().as_ref())
             } else {
                 InputFrame::Quiet
             }
         }
         // Private sequences, focus, and reports that are not private.
-        (_, Some(b'<' | b'=' | b'>' | b'?' | b't' | b'T' | b'I' | b'O'), _) => InputFrame::Quiet,
-        (_, _, b'M' | b'c' | b'n' | b't' | b'w' | b'x' | b'y') => InputFrame::Quiet,
+        (_, Some(b'<' | b'=' | b'>' | b'?' | b't' | b'T' | b'I' | b'O'), _)
+        | (_, _, b'M' | b'c' | b'n' | b't' | b'w' | b'x' | b'y') => InputFrame::Quiet,
         // The position of the cursor. (F3 is `CSI R`, without numbers.)
         (_, _, b'R') if !parameters.is_empty() => InputFrame::Quiet,
         (_, _, b'u') => parse_key_report(parameters).unwrap_or(InputFrame::Unknown),
@@ -156,7 +161,7 @@ pub(crate) fn parse_sequence(frame: &[u8]) -> InputFrame {
             parse_other_key(parameters).unwrap_or(InputFrame::Unknown)
         }
         _ if parameters.iter().any(|byte| (b' '..=b'/').contains(byte)) => InputFrame::Quiet,
-        _ => from_event(parsed()),
+        _ => key(parsed().as_ref()),
     }
 }
 
@@ -165,16 +170,16 @@ fn parse_legacy(frame: &[u8]) -> Option<Event> {
     to_crossterm(event).ok()
 }
 
-fn from_event(event: Option<Event>) -> InputFrame {
+fn key(event: Option<&Event>) -> InputFrame {
     match event {
-        Some(Event::Key(event)) => InputFrame::Key(KeyPress::from(event)),
+        Some(Event::Key(event)) => InputFrame::Key(KeyPress::from(*event)),
         _ => InputFrame::Unknown,
     }
 }
 
-fn mouse(event: Option<Event>) -> InputFrame {
+fn mouse(event: Option<&Event>) -> InputFrame {
     match event {
-        Some(Event::Mouse(event)) => InputFrame::Mouse(event),
+        Some(Event::Mouse(event)) => InputFrame::Mouse(*event),
         _ => InputFrame::Quiet,
     }
 }
@@ -294,7 +299,7 @@ fn named_key(key: char) -> Option<KeyCode> {
 mod tests {
     use super::*;
 
-    fn key(sequence: &str) -> KeyPress {
+    fn parse_key(sequence: &str) -> KeyPress {
         match parse_sequence(sequence.as_bytes()) {
             InputFrame::Key(key) => key,
             other => panic!("{sequence:?}: {other:?}"),
@@ -324,7 +329,7 @@ mod tests {
             ("\x1b[0;;228u", 'ä', 'ä'),
             ("\x1b[27;1;97~", 'a', 'a'),
         ] {
-            let key = key(sequence);
+            let key = parse_key(sequence);
             assert_eq!(key.typed().code, KeyCode::Char(typed), "{sequence:?}");
             assert_eq!(key.command().code, KeyCode::Char(command), "{sequence:?}");
         }
@@ -332,13 +337,13 @@ mod tests {
             ("\x1b[97;1:2u", KeyEventKind::Repeat),
             ("\x1b[97;1:3u", KeyEventKind::Release),
         ] {
-            assert_eq!(key(sequence).typed().kind, kind);
+            assert_eq!(parse_key(sequence).typed().kind, kind);
         }
-        assert_eq!(key("\x1b[27u").typed().code, KeyCode::Esc);
-        assert_eq!(key("\x1b[13u").typed().code, KeyCode::Enter);
-        assert_eq!(key("\x1b[57419u").typed().code, KeyCode::Up);
+        assert_eq!(parse_key("\x1b[27u").typed().code, KeyCode::Esc);
+        assert_eq!(parse_key("\x1b[13u").typed().code, KeyCode::Enter);
+        assert_eq!(parse_key("\x1b[57419u").typed().code, KeyCode::Up);
         assert_eq!(
-            key("\x1b[97;69u").typed().modifiers,
+            parse_key("\x1b[97;69u").typed().modifiers,
             KeyModifiers::CONTROL,
             "Caps Lock is no modifier"
         );

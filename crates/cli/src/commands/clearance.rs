@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `clearance`: the line prompt over every hub.
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 use operator::Session;
+use operator::bell::BellChoice;
 use operator::prompt::{OutputFormat, PromptEnd, PromptOptions, run_prompt};
 use terok_clearance::client::Client;
 use terok_clearance::socket::RuntimeDir;
 
 use crate::args::ProgramName;
+use crate::bell::BellArgs;
 use crate::error::error_causes;
 use crate::output::OutputError;
 use crate::{CommandContext, CommandError, CommandStatus, StopSignals, block_on};
@@ -42,6 +45,8 @@ pub struct Args {
     /// Ask only for the hub at this socket; fail if it is unavailable
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
+    #[command(flatten)]
+    bell: BellArgs,
 }
 
 /// Runs the command.
@@ -106,8 +111,15 @@ fn run_clearance(args: Args, context: &CommandContext) -> Result<CommandStatus, 
                 )
             }
         };
+        let format = prompt_format(context);
+        let has_bell = format == OutputFormat::Text && std::io::stdout().is_terminal();
         let options = PromptOptions {
-            format: prompt_format(context),
+            format,
+            bell: if has_bell {
+                args.bell.choice()
+            } else {
+                BellChoice::Off
+            },
             color: context.output.colors().stdout,
         };
         let place = terok_clearance::DisplayText::new(&place);

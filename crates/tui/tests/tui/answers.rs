@@ -7,12 +7,12 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use operator::inbox::{InboxEvent, OperatorReply};
 use terok_clearance::wire::clearance2::Event;
 use terok_clearance::{Action, Decision};
-use terok_clearance_tui::{IgnoredInput, TuiEffect, TuiMessage};
+use terok_clearance_tui::{TuiEffect, TuiMessage};
 
 use crate::harness::{ALLOW, Effect, TestUi, answers, asks, asks_at, decision};
 
 /// Three questions, visible for long enough, the first selected.
-fn three() -> TestUi {
+pub(crate) fn three() -> TestUi {
     let mut ui = TestUi::up(110, 30);
     for (n, name) in [(1, "one.example"), (2, "two.example"), (3, "three.example")] {
         ui.asks(&asks(n, name));
@@ -244,93 +244,6 @@ fn letter_among_others_is_no_answer() {
             .starts_with("NOT answered: keys arrived too fast")
     );
     ui.wait(401);
-    assert_eq!(answers(ui.press(KeyCode::Char('a'))).len(), 1);
-}
-
-/// A person types into the wrong window while questions come.
-#[test]
-fn typed_prose_answers_nothing() {
-    for interval in [60, 120, 200, 399] {
-        let mut ui = three();
-        let mut question = 4;
-        for letter in "xa day a dad had a fax and an axe as dadaist adds a wax".chars() {
-            if letter == ' ' {
-                ui.asks(&asks(question, &format!("host{question}.example")));
-                question += 1;
-                continue;
-            }
-            // What a mark or a page does is not the matter here.
-            let code = match letter {
-                'l' | 's' | 'y' => KeyCode::Char('w'),
-                letter => KeyCode::Char(letter),
-            };
-            let effect = ui.press(code);
-            // The first letter follows a pause, which only later input makes a part of a text.
-            assert!(effect.is_none() || question == 4, "{letter} {interval}");
-            ui.wait(interval);
-        }
-    }
-}
-
-#[test]
-fn a_key_that_cannot_be_an_answer_says_why() {
-    let plain = |c| KeyEvent::new(KeyCode::Char(c), KeyModifiers::NONE);
-    let mut ui = three();
-    for (key, expected) in [
-        (
-            'A',
-            "NOT answered: keys are lowercase letters; release Shift or Caps Lock",
-        ),
-        ('X', "NOT answered: keys are lowercase"),
-        ('Q', "no effect: keys are lowercase"),
-        (
-            '\u{444}',
-            "NOT answered: the keyboard types other letters; switch it to Latin ones",
-        ),
-        ('\u{447}', "NOT answered: the keyboard types other letters"),
-        ('\u{e9}', "no effect: the keyboard types other letters"),
-        ('w', "? shows the keys"),
-    ] {
-        assert_eq!(ui.press(KeyCode::Char(key)), None);
-        let status = ui.status();
-        assert!(status.starts_with(expected), "{key:?}: {status}");
-        ui.wait(600);
-    }
-    assert_eq!(ui.tell(TuiMessage::DoubtfulKey(plain('a'))), None);
-    assert!(
-        ui.status()
-            .starts_with("NOT answered: the key came after Escape")
-    );
-    for (input, expected) in [
-        (IgnoredInput::UnknownKey, "no effect: an unknown key"),
-        (
-            IgnoredInput::InsideReply,
-            "no effect: the keys look like a reply",
-        ),
-        (IgnoredInput::InsidePaste, "pasted text is ignored"),
-    ] {
-        assert_eq!(ui.tell(TuiMessage::Ignored(input)), None);
-        assert!(ui.status().starts_with(expected), "{}", ui.status());
-        ui.wait(399);
-        assert_eq!(ui.press(KeyCode::Char('a')), None, "{input:?}");
-        ui.wait(600);
-    }
-    assert_eq!(answers(ui.press(KeyCode::Char('a'))).len(), 1);
-}
-
-#[test]
-fn a_held_key_answers_one_question() {
-    let mut ui = three();
-    let sent = answers(ui.press(KeyCode::Char('a')));
-    ui.confirm(&sent[0]);
-    // The longest usual delay before a keyboard repeats.
-    ui.wait(660);
-    for _ in 0..50 {
-        assert_eq!(ui.press(KeyCode::Char('a')), None);
-        assert!(ui.status().starts_with("NOT answered: "), "{}", ui.status());
-        ui.wait(33);
-    }
-    ui.wait(700);
     assert_eq!(answers(ui.press(KeyCode::Char('a'))).len(), 1);
 }
 
