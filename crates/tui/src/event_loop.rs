@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::decoder::{InputDecoder, InputFrame};
 use crate::hotkey::Hotkey;
 use crate::input::{TerminalInput, TtyEvent};
-use crate::key_press::KeyPress;
+use crate::key_press::{ENABLE_KEY_REPORTS, KeyPress};
 use crate::layout::ScreenLayout;
 use crate::model::{IgnoredInput, TuiEffect, TuiMessage, TuiModel};
 use crate::theme::Theme;
@@ -214,6 +214,7 @@ impl FullScreenUi {
             self.key_pressed = false;
         }
         self.held_answer = None;
+        self.enable_key_reports()?;
         self.update_without_effect(TuiMessage::Resumed);
         self.draw()
     }
@@ -244,12 +245,24 @@ impl FullScreenUi {
         };
         self.held_answer = None;
         let resumed = open.terminal.suspend()?;
+        self.enable_key_reports()?;
         self.update_without_effect(if resumed {
             TuiMessage::Resumed
         } else {
             TuiMessage::NoJobControl
         });
         self.draw()
+    }
+
+    /// Asks for key reports with the next frame.
+    fn enable_key_reports(&mut self) -> io::Result<()> {
+        match &mut self.open {
+            Some(open) => {
+                let backend = open.terminal.screen.backend_mut();
+                backend.write_all(ENABLE_KEY_REPORTS)
+            }
+            None => Ok(()),
+        }
     }
 
     /// Handles the next key, change of the inbox or due frame. An error means that the terminal was

@@ -208,3 +208,32 @@ fn a_new_question_rings_as_chosen() {
         }
     });
 }
+
+/// Kitty and others tell the place of a key; the screen asks for it.
+#[test]
+fn answer_keys_work_by_their_place_on_the_keyboard() {
+    as_everybody(|user| {
+        let machine = Machine::new(user);
+        user.add_file("work/fetch", &fetch("203.0.113.30"));
+        let mut terminal = Terminal::on(&machine, user);
+        terminal.enter("run --hold 0 -- bash --norc");
+        terminal.until("Ctrl-G shows the questions");
+        terminal.enter("PS1='% '; sh ./fetch; echo sta\"\"tus=$?");
+        terminal.until("status=");
+        terminal.press(HOTKEY);
+        assert!(terminal.until("blocked").contains("\x1b[=29u"));
+        // A Cyrillic letter without its place.
+        terminal.press("\u{444}");
+        terminal.until("switch it to Latin ones");
+        press_until(&mut terminal, "\x1b[1092::97;1;1092u", "ALLOWED", READING);
+        press_until(
+            &mut terminal,
+            "\x1b[113::113;65;81u",
+            SCREEN_CLOSES,
+            READING,
+        );
+        terminal.enter("exit");
+        terminal.until("1 allowed, 0 denied, 0 unanswered");
+        terminal.is_as_before();
+    });
+}
