@@ -340,9 +340,10 @@ fn string_progress(frame: &[u8], header: usize, kind: FrameKind) -> DecodeProgre
 /// Returns `true` if `text` ends with the first bytes of a UTF-8 character.
 fn ends_within_character(text: &[u8]) -> bool {
     let tails = (1..=3).filter_map(|length| text.get(text.len().checked_sub(length)?..));
-    tails
-        .into_iter()
-        .any(|tail| matches!(std::str::from_utf8(tail), Err(e) if e.valid_up_to() == 0 && e.error_len().is_none()))
+    tails.into_iter().any(|tail| {
+        let error = std::str::from_utf8(tail).err();
+        error.is_some_and(|error| error.valid_up_to() == 0 && error.error_len().is_none())
+    })
 }
 
 /// Returns the progress of a UTF-8 character.

@@ -400,8 +400,8 @@ impl FullScreenUi {
         }
     }
 
-    /// Applies a message of the operator, from `at` or now, and draws its effect at once, unless the
-    /// terminal accepts no output.
+    /// Applies a message of the operator, from `at` or now, and draws its effect at once, unless
+    /// the terminal accepts no output.
     fn update_and_draw(&mut self, msg: TuiMessage, at: Option<Instant>) -> io::Result<UiEvent> {
         let event = self.update_at(msg, at)?;
         let stalled = self.last_drawn.is_some_and(|drawn| drawn > Instant::now());

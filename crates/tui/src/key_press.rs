@@ -36,8 +36,8 @@ pub struct KeyPress {
 }
 
 /// Asks the terminal for reports of all keys, with their place on the keyboard, the lock keys and
-/// the typed text. (Flags 1, 4, 8 and 16 of "Progressive enhancement"; without releases, the last of
-/// which would reach the next program.) Other terminals ignore it.
+/// the typed text. (Flags 1, 4, 8 and 16 of "Progressive enhancement"; without releases, the last
+/// of which would reach the next program.) Other terminals ignore it.
 pub(crate) const ENABLE_KEY_REPORTS: &[u8] = b"\x1b[=29u";
 
 /// The bit of Caps Lock in a list of modifiers.
