@@ -45,6 +45,8 @@ enum PieceKind {
     HotkeyRelease,
     /// A reply of the terminal or a modifier key.
     Quiet,
+    /// A reply to the screen, which the command did not request.
+    OwnReply,
     Other,
 }
 
@@ -92,6 +94,7 @@ impl HotkeyFilter {
                     self.took_press = false;
                     true
                 }
+                PieceKind::OwnReply => false,
                 PieceKind::HotkeyRelease => !self.took_press,
                 PieceKind::Quiet | PieceKind::Other => true,
             };
@@ -182,6 +185,7 @@ impl HotkeyFilter {
                     PieceKind::HotkeyPress
                 }
             }
+            InputFrame::StatusReport => PieceKind::OwnReply,
             InputFrame::Quiet | InputFrame::Mouse(_) => PieceKind::Quiet,
             _ => PieceKind::Other,
         }
@@ -299,7 +303,7 @@ mod tests {
             b"\xff\xfe\x80",
             b"\x1b[1;\x07b",
             b"\x1b]abc\x1b[Ax",
-            b"\x1b[?64;1;2c",
+            b"\x1b[?64;1;2c\x1b[0n",
         ];
         for input in inputs {
             assert_eq!(run(&[input]), (input.to_vec(), 0), "{input:?}");
@@ -313,6 +317,18 @@ mod tests {
         .concat();
         let chunks: Vec<_> = paste.chunks(256).collect();
         assert_eq!(run(&chunks), (paste.clone(), 0));
+    }
+
+    #[test]
+    fn a_late_reply_to_the_screen_is_not_the_commands() {
+        let (mut filter, now) = (filter(), Instant::now());
+        let mut decoder = filter.take_decoder();
+        decoder.expect_report();
+        filter.continue_input(decoder);
+        assert_eq!(
+            filter.filter(b"a\x1b[0nb\x1b[0n", now).forward,
+            b"ab\x1b[0n"
+        );
     }
 
     #[test]

@@ -44,6 +44,8 @@ pub struct InputDecoder {
     escape_reported: bool,
     /// Number of characters that may be the rest of the previous frame.
     doubtful_chars: u8,
+    /// Number of status reports that this program requested and has not received.
+    expected_reports: u32,
 }
 
 /// The kind of a frame, by its first bytes.
@@ -118,6 +120,17 @@ impl InputDecoder {
             }
         }
         None
+    }
+
+    /// Records that this program requested a status report, `CSI 5 n`. Other reports are
+    /// [`InputFrame::Quiet`].
+    pub fn expect_report(&mut self) {
+        self.expected_reports = self.expected_reports.saturating_add(1);
+    }
+
+    /// Returns the number of requested reports that have not arrived.
+    pub fn expected_reports(&self) -> u32 {
+        self.expected_reports
     }
 
     /// Returns `true` if bytes are left that arrived together with the last returned frame.
@@ -199,7 +212,15 @@ impl InputDecoder {
                 // Mode 1005 sends two bytes for a large coordinate, other modes one.
                 let may_continue = mouse && !body.is_ascii();
                 self.doubtful_chars = if may_continue { 2 } else { 0 };
-                parse_sequence(&[&[ESC, introducer], body].concat())
+                let parsed = parse_sequence(&[&[ESC, introducer], body].concat());
+                if parsed != InputFrame::StatusReport {
+                    return parsed;
+                }
+                match self.expected_reports.checked_sub(1) {
+                    Some(left) => self.expected_reports = left,
+                    None => return InputFrame::Quiet,
+                }
+                InputFrame::StatusReport
             }
             FrameKind::OperatingSystemCommand | FrameKind::ControlString => {
                 self.doubtful_chars = 0;

@@ -21,6 +21,7 @@ use crate::input::{TerminalInput, TtyEvent};
 use crate::key_press::{ENABLE_KEY_REPORTS, KeyPress};
 use crate::layout::ScreenLayout;
 use crate::model::{IgnoredInput, TuiEffect, TuiMessage, TuiModel};
+use crate::open_terminal::OpenTerminal;
 use crate::theme::Theme;
 use crate::tty::{RawTerminal, TTY_WRITE_TIMEOUT};
 use crate::view::SessionView;
@@ -102,8 +103,14 @@ async fn run_event_loop<T>(
                 // There is no hotkey here.
                 UiEvent::Handled | UiEvent::HotkeyPressed { .. } => {}
                 UiEvent::SuspendRequested => ui.suspend()?,
-                UiEvent::QuitRequested => return Ok(TuiEnd::Done),
-                UiEvent::Interrupted => return Ok(TuiEnd::Interrupted),
+                UiEvent::QuitRequested => {
+                    ui.receive_reports().await;
+                    return Ok(TuiEnd::Done);
+                }
+                UiEvent::Interrupted => {
+                    ui.receive_reports().await;
+                    return Ok(TuiEnd::Interrupted);
+                }
             },
         }
     }
@@ -127,12 +134,7 @@ pub struct FullScreenUi {
     bell: QuestionBell,
     /// The state of the input while the user interface is closed.
     decoder: InputDecoder,
-}
-
-/// The terminal while the user interface is open.
-struct OpenTerminal {
-    terminal: RawTerminal,
-    input: TerminalInput,
+    continues_input: bool,
 }
 
 /// The result of [`FullScreenUi::next`].
@@ -184,6 +186,7 @@ impl FullScreenUi {
             held_answer: None,
             bell: QuestionBell::new(options.bell),
             decoder: InputDecoder::default(),
+            continues_input: false,
         }
     }
 
@@ -191,6 +194,7 @@ impl FullScreenUi {
     /// an unfinished reply is then no key.
     pub fn continue_input(&mut self, decoder: InputDecoder) {
         self.decoder = decoder;
+        self.continues_input = true;
     }
 
     /// Returns the state of the input for a caller that reads the same terminal next, while closed.
@@ -210,7 +214,8 @@ impl FullScreenUi {
             let mut terminal = RawTerminal::enter(self.write_timeout)?;
             terminal.set_mouse(self.model.captures_mouse())?;
             let input = TerminalInput::new(std::mem::take(&mut self.decoder))?;
-            self.open = Some(OpenTerminal { terminal, input });
+            let continues_input = std::mem::take(&mut self.continues_input);
+            self.open = Some(OpenTerminal::new(terminal, input, continues_input));
             self.key_pressed = false;
         }
         self.held_answer = None;
@@ -315,6 +320,7 @@ impl FullScreenUi {
                 self.clear()?;
                 return self.update_and_draw(TuiMessage::Resized, None);
             }
+            TtyEvent::Frame(InputFrame::StatusReport) => return self.handle_report(),
             TtyEvent::Frame(InputFrame::Mouse(mouse)) => {
                 return self.update_and_draw(TuiMessage::Mouse(mouse), None);
             }
@@ -349,6 +355,20 @@ impl FullScreenUi {
         }
     }
 
+    fn handle_report(&mut self) -> io::Result<UiEvent> {
+        if self.open.as_mut().is_some_and(OpenTerminal::record_report) {
+            return self.update_and_draw(TuiMessage::Processed, None);
+        }
+        Ok(UiEvent::Handled)
+    }
+
+    /// Waits a moment for requested reports, which would otherwise reach the next program.
+    async fn receive_reports(&mut self) {
+        if let Some(open) = &mut self.open {
+            open.receive_reports().await;
+        }
+    }
+
     fn handle_key(&mut self, key: KeyPress) -> io::Result<UiEvent> {
         let is_first_key = !std::mem::replace(&mut self.key_pressed, true);
         if self.hotkey.is_some_and(|hotkey| hotkey.matches(key)) {
@@ -368,6 +388,9 @@ impl FullScreenUi {
         } else if more || event.kind == KeyEventKind::Repeat {
             TuiMessage::KeyBurst(event)
         } else if self.model.is_answer(event) {
+            if self.open.as_mut().is_some_and(OpenTerminal::is_behind) {
+                return self.update_and_draw(TuiMessage::AnswerBeforeProcessed, None);
+            }
             self.held_answer = Some((event, Instant::now()));
             return Ok(UiEvent::Handled);
         } else {
@@ -496,6 +519,14 @@ impl FullScreenUi {
             (Ok(()), Some(shown)) => {
                 self.update_without_effect(TuiMessage::Drawn(shown));
                 self.last_drawn = Some(Instant::now());
+                if self.model.starts_reading()
+                    && let Some(open) = &mut self.open
+                {
+                    match open.request_report() {
+                        Err(error) if error.kind() != io::ErrorKind::TimedOut => return Err(error),
+                        Ok(()) | Err(_) => {}
+                    }
+                }
             }
             (Ok(()), None) => {}
             // The screen has a part of the frame at most: start over later.

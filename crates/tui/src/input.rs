@@ -95,6 +95,16 @@ impl TerminalInput {
         self.decoder.has_buffered_bytes() || !self.decoder.pending_bytes().is_empty()
     }
 
+    /// Records that a status report was requested.
+    pub(crate) fn expect_report(&mut self) {
+        self.decoder.expect_report();
+    }
+
+    /// Returns `true` if every requested report has arrived.
+    pub(crate) fn has_all_reports(&self) -> bool {
+        self.decoder.expected_reports() == 0
+    }
+
     /// Returns `true` within a pasted text.
     pub(crate) fn is_inside_paste(&self) -> bool {
         self.decoder.is_inside_paste()

@@ -19,6 +19,9 @@ pub enum InputFrame {
     Paste(String),
     /// A reply or report of the terminal, or a modifier key alone.
     Quiet,
+    /// The reply to a request for the status of the terminal, `CSI 5 n`: everything that was
+    /// written before has been processed.
+    StatusReport,
     /// A key or a sequence without a known meaning.
     Unknown,
 }
@@ -156,6 +159,7 @@ pub(crate) fn parse_sequence(frame: &[u8]) -> InputFrame {
                 InputFrame::Quiet
             }
         }
+        (_, _, b'n') if matches!(parameters, b"0" | b"3") => InputFrame::StatusReport,
         // Private sequences, focus, and reports that are not private.
         (_, Some(b'<' | b'=' | b'>' | b'?' | b't' | b'T' | b'I' | b'O'), _)
         | (_, _, b'M' | b'c' | b'n' | b't' | b'w' | b'x' | b'y') => InputFrame::Quiet,
@@ -361,7 +365,7 @@ mod tests {
             "\x1b[57441;2u",
             "\x1b[57358;65u",
             "\x1b[1;97R",
-            "\x1b[0n",
+            "\x1b[1n",
             "\x1b[<0;0;0M",
             "\x1b[<0;1M",
             "\x1b[?997;1n",
@@ -376,6 +380,7 @@ mod tests {
                 "{sequence:?}"
             );
         }
+        assert_eq!(parse_sequence(b"\x1b[0n"), InputFrame::StatusReport);
         for sequence in [
             "\x1b[u",
             "\x1b[;1u",

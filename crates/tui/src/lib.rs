@@ -22,6 +22,7 @@ mod key_press;
 mod keys;
 mod layout;
 mod model;
+mod open_terminal;
 mod panes;
 mod sandbox_list;
 mod selection;

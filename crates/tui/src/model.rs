@@ -46,6 +46,10 @@ pub struct TuiModel {
     /// The question that the last frame showed.
     answer_guard: Option<AnswerGuard>,
     list_guard: ListGuard,
+    /// The time to read has started with a frame of which the terminal reported nothing yet.
+    is_unprocessed: bool,
+    /// A time to read started with the last frame.
+    starts_reading: bool,
     key_bursts: KeyBurstDetector,
     mouse_captured: bool,
     /// Whether the operator asked to quit once every answer took effect.
@@ -60,6 +64,10 @@ pub enum TuiMessage {
     Changed(Vec<InboxChange>),
     /// The terminal accepted a frame.
     Drawn(DrawnScreen),
+    /// The terminal reported that it has processed all frames.
+    Processed,
+    /// An answer key was pressed while the terminal has not processed all frames.
+    AnswerBeforeProcessed,
     /// A key was pressed.
     Key(KeyEvent),
     /// A key was pressed that arrived together with others, and so is not an answer.
@@ -153,6 +161,8 @@ impl TuiModel {
             drawn: DrawnScreen::default(),
             answer_guard: None,
             list_guard: ListGuard::default(),
+            is_unprocessed: false,
+            starts_reading: false,
             key_bursts: KeyBurstDetector::default(),
             mouse_captured: true,
             quit_requested: false,
@@ -174,6 +184,17 @@ impl TuiModel {
             }
             TuiMessage::Drawn(drawn) => {
                 self.record_drawn(drawn, now.monotonic);
+                None
+            }
+            TuiMessage::Processed => {
+                self.restart_time(now.monotonic);
+                None
+            }
+            TuiMessage::AnswerBeforeProcessed => {
+                self.key_bursts.record_key(now.monotonic);
+                self.needs_redraw = true;
+                let text = "NOT answered: the terminal has not shown all of it yet; press again";
+                self.set_status(MessageTone::Bad, text);
                 None
             }
             TuiMessage::Key(key) => self.handle_key(key, None, view, now),
@@ -352,6 +373,23 @@ impl TuiModel {
         self.needs_redraw = true;
     }
 
+    /// Returns `true` if a time to read started with the last frame.
+    pub(crate) const fn starts_reading(&self) -> bool {
+        self.starts_reading
+    }
+
+    /// Restarts the times to read that started with a frame that the terminal shows only now.
+    fn restart_time(&mut self, now: Duration) {
+        if std::mem::take(&mut self.is_unprocessed) {
+            if let Some(guard) = &mut self.answer_guard {
+                guard.restart(now);
+            }
+            if let Some(confirm) = &mut self.confirm {
+                confirm.restart_shown_time(now);
+            }
+        }
+    }
+
     /// Records a frame that the terminal accepted.
     fn record_drawn(&mut self, drawn: DrawnScreen, now: Duration) {
         self.needs_redraw = false;
@@ -369,6 +407,11 @@ impl TuiModel {
             // After another page, the question must be read again.
             None => None,
         };
+        let guard = self.answer_guard.as_ref();
+        let confirm = self.confirm.as_ref();
+        self.starts_reading = guard.is_some_and(|guard| guard.starts_at(now))
+            || confirm.is_some_and(|confirm| confirm.is_shown_since(now));
+        self.is_unprocessed |= self.starts_reading;
         self.drawn = drawn;
     }
 

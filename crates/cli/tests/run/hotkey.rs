@@ -237,3 +237,35 @@ fn answer_keys_work_by_their_place_on_the_keyboard() {
         terminal.is_as_before();
     });
 }
+
+/// The terminal reports what it has shown, and an answer to a later question waits for that.
+#[test]
+fn a_question_that_the_terminal_has_not_shown_is_not_answered() {
+    const REQUEST: &str = "\x1b[5n";
+    const REPORT: &str = "\x1b[0n";
+    as_everybody(|user| {
+        let machine = Machine::new(user);
+        user.add_file("work/fetch", &fetch("203.0.113.30"));
+        user.add_file("work/other", &fetch("api.example.com"));
+        let mut terminal = Terminal::on(&machine, user);
+        terminal.enter("run --hold 0 -- bash --norc");
+        terminal.until("Ctrl-G shows the questions");
+        terminal.enter("PS1='% '; sh ./fetch; sh ./other; echo sta\"\"tus=$?");
+        terminal.until("status=");
+        terminal.press(HOTKEY);
+        terminal.until(REQUEST);
+        terminal.press(REPORT);
+        press_until(&mut terminal, "a", "ALLOWED", READING);
+        terminal.until(REQUEST);
+        // The second question has been written, but is not on the screen yet.
+        press_until(&mut terminal, "x", "has not shown all of it", READING);
+        terminal.press(REPORT);
+        press_until(&mut terminal, "x", "DENIED", READING);
+        terminal.press("q");
+        terminal.until(SCREEN_CLOSES);
+        terminal.enter("exit");
+        let shown = terminal.until("1 allowed, 1 denied, 0 unanswered");
+        assert!(!shown.contains("[0n"), "{shown:?}");
+        terminal.is_as_before();
+    });
+}

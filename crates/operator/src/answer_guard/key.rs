@@ -115,6 +115,16 @@ impl AnswerGuard {
         }
     }
 
+    /// Restarts the time, because the terminal showed the question only now.
+    pub const fn restart(&mut self, now: Duration) {
+        self.shown_since = now;
+    }
+
+    /// Returns `true` if the time started at `now`.
+    pub fn starts_at(&self, now: Duration) -> bool {
+        self.shown_since == now
+    }
+
     /// Returns whether a key that is pressed now answers the question `number`, of which an answer
     /// opens `opens`.
     ///
@@ -208,6 +218,16 @@ impl ConfirmGuard {
     /// Records a frame after which every question that must be read was shown.
     pub fn record_fully_shown(&mut self, now: Duration) {
         self.fully_shown_since.get_or_insert(now);
+    }
+
+    /// Restarts the time, because the terminal showed the last question only now.
+    pub fn restart(&mut self, now: Duration) {
+        self.fully_shown_since = self.fully_shown_since.map(|_| now);
+    }
+
+    /// Returns `true` if the time started at `now`.
+    pub fn starts_at(&self, now: Duration) -> bool {
+        self.fully_shown_since == Some(now)
     }
 
     /// Restarts the time to read, after the screen was hidden.
