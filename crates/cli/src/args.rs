@@ -56,7 +56,9 @@ Environment:
   HOME, PATH         unset: your home directory in /etc/passwd, the usual directories
   RUST_LOG           log filter, such as `debug` or `hub=trace,warn`; overrides -v
   TEROK_CLEARANCE_NOTIFY_EVENTS
-                     popups of `notifier`: see its help";
+                     popups of `notifier`: see its help
+  TEROK_CLEARANCE_HOTKEY
+                     the key of `run --hotkey`";
 
 /// The parsed command line.
 #[derive(Debug, Parser)]

@@ -94,6 +94,7 @@ pub struct UserEnvironment {
     shield_state_dir: Option<PathBuf>,
     session_bus_address: Option<OsString>,
     notify_events: Option<String>,
+    hotkey: Option<String>,
     terminal_type: Option<String>,
     table_columns: Option<usize>,
     is_inside_netns: bool,
@@ -146,6 +147,8 @@ impl UserEnvironment {
             // An empty value means no popups, unlike an unset variable.
             notify_events: variable("TEROK_CLEARANCE_NOTIFY_EVENTS")
                 .map(|events| events.to_string_lossy().into_owned()),
+            hotkey: set("TEROK_CLEARANCE_HOTKEY")
+                .map(|hotkey| hotkey.to_string_lossy().into_owned()),
             terminal_type: text("TERM"),
             table_columns: text("COLUMNS").and_then(|columns| columns.parse().ok()),
             is_inside_netns: set("_TEROK_SHIELD_NFLOG_NSENTER").is_some_and(|value| value == "1"),
@@ -211,6 +214,11 @@ impl UserEnvironment {
     /// Returns the kinds of popups, `TEROK_CLEARANCE_NOTIFY_EVENTS`.
     pub fn notify_events(&self) -> Option<&str> {
         self.notify_events.as_deref()
+    }
+
+    /// Returns the name of the hotkey, `TEROK_CLEARANCE_HOTKEY`.
+    pub fn hotkey(&self) -> Option<&str> {
+        self.hotkey.as_deref()
     }
 
     /// Returns `true` if a session bus exists. Connecting without a session bus could start a bus.

@@ -106,6 +106,9 @@ pub enum CommandError {
     /// `run` has no line prompt.
     #[error("`run` has no `--ui prompt`")]
     RunPrompt,
+    /// The hotkey in the environment is not usable.
+    #[error("cannot use the key of TEROK_CLEARANCE_HOTKEY")]
+    HotkeyVariable(#[source] ::tui::HotkeyError),
     /// `run` needs no helper program for its network any more.
     #[error("`run` has no `--network {0}`: it connects without helper programs")]
     RunNetworkHelper(&'static str),

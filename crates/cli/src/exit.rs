@@ -206,6 +206,10 @@ fn explain(error: &CommandError) -> (CommandStatus, Vec<String>) {
                 "`--ui none`, and `terok-clearance clearance` in another terminal",
             ],
         ),
+        CommandError::HotkeyVariable(_) => advise(
+            CommandStatus::USAGE,
+            &["unset the variable, or choose the key with `run --hotkey KEY`"],
+        ),
         CommandError::RunNetworkHelper(_) => advise(
             CommandStatus::USAGE,
             &[
@@ -437,6 +441,8 @@ mod tests {
         check(before_run, CommandStatus::RUN_FAILED, 1);
         check(CommandError::NoTerminal, CommandStatus::FAILURE, 1);
         check(CommandError::RunPrompt, CommandStatus::USAGE, 2);
+        let hotkey = CommandError::HotkeyVariable(::tui::HotkeyError::Form);
+        check(hotkey, CommandStatus::USAGE, 1);
         let helper = CommandError::RunNetworkHelper("pasta");
         check(helper, CommandStatus::USAGE, 2);
         let bypass = FirewallBypass {

@@ -7,6 +7,7 @@
 //! hints and statuses. The libraries get values and read no environment.
 
 pub mod args;
+mod bell;
 pub mod commands;
 mod desktop;
 pub mod environment;

@@ -3,9 +3,11 @@
 //!
 //! A [`Session`] combines hub discovery, the [`inbox`] and the sending of answers. [`prompt`] is
 //! the line prompt, [`script`] the engine of commands without a prompt, [`phrases`] the wording of
-//! all user interfaces, and [`answer_guard`] decides which keys and clicks are answers.
+//! all user interfaces, [`answer_guard`] decides which keys and clicks are answers, and [`bell`]
+//! is the sign of a new question.
 
 pub mod answer_guard;
+pub mod bell;
 pub mod clock;
 mod discovery;
 pub mod inbox;

@@ -13,19 +13,23 @@ mod line_editor;
 mod rate_limit;
 pub(crate) mod view;
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use terok_clearance::{Action, DisplayText, RequestId, Timestamp};
 use tokio::io::AsyncRead;
+use tokio::time::Instant;
 
 use crate::Session;
-use crate::inbox::{InboxChange, RowNumber};
+use crate::bell::{BellChoice, QuestionBell};
+use crate::inbox::{InboxChange, Row, RowNumber};
 use crate::text_wrap::wrap_lines;
 
 use command::PromptCommand;
 use input::{PromptInput, TypedInput};
 use line_editor::{EditorStep, LineEditor};
 use rate_limit::PromptRateLimiter;
+use view::text::MAX_ROWS_AT_START;
 use view::{PromptMessage, render};
 
 /// Options of a prompt.
@@ -41,6 +45,8 @@ pub struct PromptOptions {
     /// Whether the input is a terminal that passes each key on at once without showing it. The
     /// prompt then shows the typed line itself, which needs `columns`.
     pub shows_typed_line: bool,
+    /// The sign of a new question.
+    pub bell: BellChoice,
 }
 
 /// Indentation of the further lines of a long line.
@@ -89,6 +95,9 @@ pub async fn run_prompt<T>(
         rate_limiter: PromptRateLimiter::default(),
         synced: false,
         editor: options.shows_typed_line.then(LineEditor::default),
+        unshown: BTreeSet::new(),
+        bell: QuestionBell::new(options.bell),
+        start: Instant::now(),
     };
     tokio::select! {
         biased;
@@ -106,6 +115,10 @@ struct LinePrompt<W> {
     synced: bool,
     /// The line that is being typed, if the prompt shows it.
     editor: Option<LineEditor>,
+    /// The rows that people were not shown, because too many came at once.
+    unshown: BTreeSet<RowNumber>,
+    bell: QuestionBell,
+    start: Instant,
 }
 
 impl<W: Write> LinePrompt<W> {
@@ -199,6 +212,7 @@ impl<W: Write> LinePrompt<W> {
             Ok(PromptCommand::List) => {
                 self.session.retry_now();
                 self.rate_limiter.reset();
+                self.unshown.clear();
                 self.write_message(&PromptMessage::List)?;
             }
             Ok(PromptCommand::Answer {
@@ -227,6 +241,10 @@ impl<W: Write> LinePrompt<W> {
             let reason = format!("row {row} is not request {request}; nothing was sent");
             return self.write_message(&PromptMessage::Refused(row, DisplayText::new(&reason)));
         }
+        if self.unshown.contains(&row) && self.session.inbox().row(row).is_some() {
+            let reason = format!("row {row} was not shown yet; l lists it; nothing was sent");
+            return self.write_message(&PromptMessage::Refused(row, DisplayText::new(&reason)));
+        }
         match self.session.answer(row, action) {
             Ok(()) => self.write_message(&PromptMessage::Sent(row, action)),
             Err(refusal) => self.write_message(&PromptMessage::NotSent(row, &refusal)),
@@ -249,7 +267,15 @@ impl<W: Write> LinePrompt<W> {
                 _ => true,
             };
             if !person || (!quiet && is_within_limit(&mut self.rate_limiter)) {
+                self.ring_bell(change)?;
                 self.write_message(&PromptMessage::Change(change))?;
+            } else if let InboxChange::Added(row) = change
+                && self.synced
+            {
+                self.unshown.insert(*row);
+            }
+            if let InboxChange::Ended(row, _) = change {
+                self.unshown.remove(&row.number());
             }
         }
         Ok(())
@@ -259,7 +285,21 @@ impl<W: Write> LinePrompt<W> {
     fn announce_ready(&mut self) -> io::Result<()> {
         if !self.synced && self.session.is_synced() {
             self.synced = true;
+            if self.options.format == OutputFormat::Text {
+                let rows = self.session.inbox().rows().skip(MAX_ROWS_AT_START);
+                self.unshown.extend(rows.map(Row::number));
+            }
             self.write_message(&PromptMessage::Ready)?;
+        }
+        Ok(())
+    }
+
+    fn ring_bell(&mut self, change: &InboxChange) -> io::Result<()> {
+        let count = self.session.inbox().rows().len();
+        if change.is_new_question()
+            && let Some(sign) = self.bell.ring(count, self.start.elapsed())
+        {
+            self.output.write_all(sign.as_bytes())?;
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use desktop::PopupDesktopConfig;
 use netns::sandbox::SandboxLimits;
 use supervisor::{HoldLimit, ProxySettings, PublishSpec};
 use terok_clearance::DestPattern;
-use tui::TuiOptions;
+use tui::{Hotkey, TuiOptions};
 
 /// The configuration of a run.
 #[derive(Debug, Clone)]
@@ -74,9 +74,8 @@ pub enum NetworkChoice {
 /// The full screen over the command.
 #[derive(Debug, Clone)]
 pub struct RunScreen {
-    /// The hotkey opens the screen even without a pending question; otherwise the command receives
-    /// the hotkey then.
-    pub opens_without_question: bool,
+    /// Opens the screen. Pressed twice, it is passed on to the command.
+    pub hotkey: Hotkey,
     /// A line at the terminal announces new questions.
     pub announces_questions: bool,
     /// The options of the full screen.

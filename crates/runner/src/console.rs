@@ -3,7 +3,8 @@
 //! command.
 //!
 //! Keys go to the command until the hotkey is pressed. The screen then has the terminal, with an
-//! answer guard over the keys; the command's output waits.
+//! answer guard over the keys; the command's output waits. Both decode the same input, so that the
+//! rest of a reply whose start went to the command is no key on the screen.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -11,15 +12,14 @@ use std::time::Duration;
 
 use ::tui::{FullScreenUi, UiEvent};
 use operator::Session;
+use operator::bell::QuestionBell;
 use operator::inbox::{Row, RowNumber};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use crate::controlling_tty::ControllingTty;
+use crate::hotkey_filter::HotkeyFilter;
 use crate::pty_relay::PtyRelay;
 use crate::{RunError, RunNotice, RunReporter, RunScreen};
-
-/// Ctrl-]: opens the screen over the command.
-const HOTKEY: u8 = 0x1d;
 
 /// The operator's terminal while the command has a separate one.
 pub(crate) struct RunConsole<'a> {
@@ -33,8 +33,12 @@ pub(crate) struct RunConsole<'a> {
 #[derive(Debug)]
 struct ConsoleScreen {
     ui: FullScreenUi,
-    opens_without_question: bool,
+    filter: HotkeyFilter,
+    /// The bytes of the hotkey that opened the screen.
+    pressed_hotkey: Vec<u8>,
     announces_questions: bool,
+    bell: QuestionBell,
+    start: Instant,
     /// The hotkey was pressed, and the screen is not open yet.
     open_requested: bool,
     notices: NoticeLimiter,
@@ -76,10 +80,16 @@ impl<'a> RunConsole<'a> {
         tty.enter_raw_mode()?;
         let relay = PtyRelay::new(tty.try_clone_fd()?, master)?;
         let screen = screen.map(|(screen, session)| {
+            let mut options = screen.options;
+            options.hotkey = Some(screen.hotkey);
+            let bell = QuestionBell::new(options.bell);
             Box::new(ConsoleScreen {
-                ui: FullScreenUi::new(session, "this command", screen.options),
-                opens_without_question: screen.opens_without_question,
+                ui: FullScreenUi::new(session, "this command", options),
+                filter: HotkeyFilter::new(screen.hotkey),
+                pressed_hotkey: Vec::new(),
                 announces_questions: screen.announces_questions,
+                bell,
+                start: Instant::now(),
                 open_requested: false,
                 notices: NoticeLimiter::default(),
                 newest_seen: None,
@@ -106,21 +116,26 @@ impl<'a> RunConsole<'a> {
         if screen.open_requested {
             self.relay.detach_tty().await;
             screen.open_requested = false;
+            screen.ui.continue_input(screen.filter.take_decoder());
             if let Err(error) = screen.ui.open() {
                 self.close_failed_screen(&error);
             }
             return Ok(());
         }
+        let release = screen.filter.deadline();
         tokio::select! {
             event = screen.ui.next() => self.handle_ui_event(event)?,
             keys = read_keys(&mut self.relay, listen) => {
-                let keys = keys?;
-                let questions = screen.ui.inbox().rows().len();
-                if opens_screen(&keys, questions, screen.opens_without_question) {
+                let input = screen.filter.filter(&keys?, Instant::now());
+                self.relay.forward_keys(&input.forward);
+                if let Some(pressed) = input.hotkey {
+                    screen.pressed_hotkey = pressed;
                     screen.open_requested = true;
-                } else {
-                    self.relay.forward_keys(&keys);
                 }
+            }
+            () = sleep_until(release.unwrap_or(screen.start)), if release.is_some() => {
+                let held = screen.filter.release();
+                self.relay.forward_keys(&held);
             }
         }
         Ok(())
@@ -173,7 +188,20 @@ impl<'a> RunConsole<'a> {
                 if let Some(screen) = &mut self.screen
                     && let Some(count) = screen.take_new_question_count(Instant::now())
                 {
+                    if let Some(sign) = screen.bell.ring(count, screen.start.elapsed()) {
+                        self.relay.print(&sign);
+                    }
                     self.announce_questions(count);
+                }
+            }
+            Ok(UiEvent::HotkeyPressed { is_first_key }) => {
+                self.close_screen();
+                // Pressed twice, it is the command's.
+                if let Some(screen) = &mut self.screen
+                    && is_first_key
+                {
+                    let pressed = std::mem::take(&mut screen.pressed_hotkey);
+                    self.relay.forward_keys(&pressed);
                 }
             }
             Ok(UiEvent::QuitRequested | UiEvent::Interrupted) => {
@@ -202,6 +230,9 @@ impl<'a> RunConsole<'a> {
         let wanted = std::mem::take(&mut screen.open_requested);
         let open = screen.ui.is_open();
         screen.ui.close();
+        if open {
+            screen.filter.continue_input(screen.ui.take_input());
+        }
         self.relay.reattach_tty();
         if open {
             self.relay.restore_modes();
@@ -243,13 +274,6 @@ impl ConsoleScreen {
     }
 }
 
-/// Returns `true` if `keys` of one read open the screen while `questions` are pending.
-///
-/// Only the hotkey alone does: a paste or a reply of the terminal may contain the same byte.
-fn opens_screen(keys: &[u8], questions: usize, opens_without_question: bool) -> bool {
-    keys == [HOTKEY] && (questions > 0 || opens_without_question)
-}
-
 async fn read_keys(relay: &mut PtyRelay, listen: bool) -> Result<Vec<u8>, RunError> {
     relay
         .read_keys(listen)
@@ -260,33 +284,6 @@ async fn read_keys(relay: &mut PtyRelay, listen: bool) -> Result<Vec<u8>, RunErr
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn without_a_question_every_key_is_the_commands() {
-        for keys in [&b"a"[..], b"d", b"x", b"\x1d", b"\x1da"] {
-            assert!(!opens_screen(keys, 0, false), "{keys:?}");
-        }
-        assert!(opens_screen(b"\x1d", 0, true));
-    }
-
-    #[test]
-    fn only_the_hotkey_alone_opens_the_screen() {
-        for always in [false, true] {
-            for keys in [
-                &b"a"[..],
-                b"d",
-                b"x",
-                b"",
-                b"\x1d\x1d",
-                b"\x1da",
-                b"a\x1d",
-                b"\x1b]0;\x1d\x07",
-            ] {
-                assert!(!opens_screen(keys, 1, always), "{keys:?}");
-            }
-            assert!(opens_screen(b"\x1d", 1, always));
-        }
-    }
 
     #[test]
     fn a_flood_of_questions_is_announced_once_per_interval() {

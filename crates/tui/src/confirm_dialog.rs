@@ -96,6 +96,16 @@ impl ConfirmDialog {
         self.guard.reset();
     }
 
+    /// Restarts the time to read that started with a frame that the terminal shows only now.
+    pub(crate) fn restart_shown_time(&mut self, now: Duration) {
+        self.guard.restart(now);
+    }
+
+    /// Returns `true` if the time to read started at `now`.
+    pub(crate) fn is_shown_since(&self, now: Duration) -> bool {
+        self.guard.starts_at(now)
+    }
+
     /// Returns whether a confirmation counts now.
     pub(crate) fn check_key(&self, now: Duration) -> Result<(), KeyRefusal> {
         self.guard.check_key(now)

@@ -401,7 +401,11 @@ impl ViewMode {
             return None;
         }
         let control = event.modifiers.contains(KeyModifiers::CONTROL);
-        let chorded = KeyModifiers::CONTROL | KeyModifiers::ALT | KeyModifiers::SUPER;
+        let chorded = KeyModifiers::CONTROL
+            | KeyModifiers::ALT
+            | KeyModifiers::SUPER
+            | KeyModifiers::HYPER
+            | KeyModifiers::META;
         let plain = !event.modifiers.intersects(chorded);
         let bound = self.bindings().iter().find(|binding| {
             let modified = if binding.control { control } else { plain };

@@ -7,7 +7,7 @@ mod commands;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crossterm::event::{KeyEvent, MouseEvent};
+use crossterm::event::{KeyCode, KeyEvent, MouseEvent};
 use operator::answer_guard::{AnswerGuard, KeyBurstDetector, ListGuard};
 use operator::clock::{ClockReading, TimeZone};
 use operator::inbox::{InboxChange, RowEnd, RowNumber};
@@ -17,6 +17,7 @@ use terok_clearance::{Action, DisplayText};
 use crate::activity_log::ActivityLog;
 use crate::confirm_dialog::ConfirmDialog;
 use crate::drawn::{DrawnQuestionPane, DrawnScreen};
+use crate::key_press::latin_place;
 use crate::keys::{TuiCommand, ViewMode};
 use crate::sandbox_list::SandboxList;
 use crate::selection::QuestionSelection;
@@ -45,6 +46,10 @@ pub struct TuiModel {
     /// The question that the last frame showed.
     answer_guard: Option<AnswerGuard>,
     list_guard: ListGuard,
+    /// The time to read has started with a frame of which the terminal reported nothing yet.
+    is_unprocessed: bool,
+    /// A time to read started with the last frame.
+    starts_reading: bool,
     key_bursts: KeyBurstDetector,
     mouse_captured: bool,
     /// Whether the operator asked to quit once every answer took effect.
@@ -59,10 +64,18 @@ pub enum TuiMessage {
     Changed(Vec<InboxChange>),
     /// The terminal accepted a frame.
     Drawn(DrawnScreen),
+    /// The terminal reported that it has processed all frames.
+    Processed,
+    /// An answer key was pressed while the terminal has not processed all frames.
+    AnswerBeforeProcessed,
     /// A key was pressed.
     Key(KeyEvent),
     /// A key was pressed that arrived together with others, and so is not an answer.
     KeyBurst(KeyEvent),
+    /// A key was pressed that may be a part of something else, and so is not an answer.
+    DoubtfulKey(KeyEvent),
+    /// Input without an effect.
+    Ignored(IgnoredInput),
     /// A mouse event.
     Mouse(MouseEvent),
     /// Text was pasted, which is never interpreted as keys.
@@ -73,6 +86,40 @@ pub enum TuiMessage {
     Resumed,
     /// Suspending failed, because no shell could resume the program.
     NoJobControl,
+}
+
+/// Input without an effect, which the status line explains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IgnoredInput {
+    /// A key or a sequence without a known meaning.
+    UnknownKey,
+    /// A part of an unfinished reply of the terminal, or keys that look like one.
+    InsideReply,
+    /// A part of a pasted text.
+    InsidePaste,
+}
+
+/// The reason why a key cannot be an answer, whatever the screen shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum KeyDoubt {
+    /// The key arrived together with others.
+    Burst,
+    /// The key may be a part of something else.
+    Ambiguous,
+}
+
+/// Returns the reason why a key is no answer, if any.
+const fn describe_doubt(doubt: Option<KeyDoubt>, is_held: bool) -> Option<&'static str> {
+    match doubt {
+        Some(KeyDoubt::Burst) => {
+            Some("keys arrived too fast; wait a moment and press the key again")
+        }
+        Some(KeyDoubt::Ambiguous) => {
+            Some("the key came after Escape or a reply of the terminal; press it again")
+        }
+        None if is_held => Some("the key may be held; release it for a moment"),
+        None => None,
+    }
 }
 
 /// A task for the event loop.
@@ -114,6 +161,8 @@ impl TuiModel {
             drawn: DrawnScreen::default(),
             answer_guard: None,
             list_guard: ListGuard::default(),
+            is_unprocessed: false,
+            starts_reading: false,
             key_bursts: KeyBurstDetector::default(),
             mouse_captured: true,
             quit_requested: false,
@@ -137,13 +186,33 @@ impl TuiModel {
                 self.record_drawn(drawn, now.monotonic);
                 None
             }
-            TuiMessage::Key(key) => self.handle_key(key, false, view, now),
-            TuiMessage::KeyBurst(key) => self.handle_key(key, true, view, now),
+            TuiMessage::Processed => {
+                self.restart_time(now.monotonic);
+                None
+            }
+            TuiMessage::AnswerBeforeProcessed => {
+                self.key_bursts.record_key(now.monotonic);
+                self.needs_redraw = true;
+                let text = "NOT answered: the terminal has not shown all of it yet; press again";
+                self.set_status(MessageTone::Bad, text);
+                None
+            }
+            TuiMessage::Key(key) => self.handle_key(key, None, view, now),
+            TuiMessage::KeyBurst(key) => self.handle_key(key, Some(KeyDoubt::Burst), view, now),
+            TuiMessage::DoubtfulKey(key) => {
+                self.handle_key(key, Some(KeyDoubt::Ambiguous), view, now)
+            }
+            TuiMessage::Ignored(input) => {
+                self.key_bursts.record_key(now.monotonic);
+                self.explain_ignored(input);
+                None
+            }
             TuiMessage::Mouse(event) => {
                 self.handle_mouse(event);
                 None
             }
             TuiMessage::Paste(text) => {
+                self.key_bursts.record_key(now.monotonic);
                 self.handle_paste(&text, view);
                 None
             }
@@ -183,31 +252,103 @@ impl TuiModel {
         self.status = Some((tone, text.into()));
     }
 
-    /// Applies a key; `burst` means that the key arrived together with others.
+    /// Returns `true` while characters are the text of a filter.
+    pub(crate) fn is_typing(&self) -> bool {
+        self.mode == ViewMode::Filter
+    }
+
+    /// Returns `true` for a key that answers questions in this mode.
+    pub(crate) fn is_answer(&self, key: KeyEvent) -> bool {
+        let command = self.mode.command_for(key);
+        command.is_some_and(|command| self.answer_of(command).is_some())
+    }
+
+    /// Returns the answer that a command sends in this mode, if any.
+    fn answer_of(&self, command: TuiCommand) -> Option<Action> {
+        // With marked questions, the answer key only opens the confirm dialog.
+        let opens_dialog = self.mode == ViewMode::Questions && !self.selection.marked().is_empty();
+        match command {
+            TuiCommand::Confirm => self.confirm.as_ref().map(ConfirmDialog::action),
+            TuiCommand::Answer(action) => (!opens_dialog).then_some(action),
+            _ => None,
+        }
+    }
+
     fn handle_key(
         &mut self,
         key: KeyEvent,
-        burst: bool,
+        doubt: Option<KeyDoubt>,
         view: SessionView<'_>,
         now: ClockReading,
     ) -> Option<TuiEffect> {
         let command = self.mode.command_for(key)?;
         self.needs_redraw = true;
         self.status = None;
-        let burst = self.key_bursts.record_key(now.monotonic) || burst;
-        // With marked questions, the answer key only opens the confirm dialog.
-        let opens_dialog = self.mode == ViewMode::Questions && !self.selection.marked().is_empty();
-        let answers = match command {
-            TuiCommand::Confirm => true,
-            TuiCommand::Answer(_) => !opens_dialog,
-            _ => false,
-        };
-        if burst && answers {
-            let text = "NOT answered: keys arrived too fast; press the key again";
-            self.set_status(MessageTone::Bad, text);
+        let is_burst = self.key_bursts.record_key(now.monotonic);
+        let doubt = doubt.or_else(|| is_burst.then_some(KeyDoubt::Burst));
+        match self.answer_of(command) {
+            None => self.key_bursts.record_other_key(),
+            Some(action) => {
+                let is_held = self.key_bursts.is_held(action, now.monotonic);
+                if let Some(refusal) = describe_doubt(doubt, is_held) {
+                    // The time to read restarts, and its end may be a better reason.
+                    let unread = match command {
+                        TuiCommand::Answer(_) => self.check_read(view, now.monotonic).err(),
+                        _ => None,
+                    };
+                    let refusal = unread.unwrap_or_else(|| refusal.to_owned());
+                    self.set_status(MessageTone::Bad, format!("NOT answered: {refusal}"));
+                    return None;
+                }
+            }
+        }
+        if command == TuiCommand::Unbound {
+            self.explain_unbound(key);
             return None;
         }
-        self.run_command(command, view, now.monotonic)
+        let effect = self.run_command(command, view, now.monotonic);
+        if let Some(TuiEffect::Answer { action, .. }) = &effect {
+            self.key_bursts.record_answer(*action, now.monotonic);
+        }
+        effect
+    }
+
+    /// Explains why a key without a binding does nothing.
+    fn explain_unbound(&mut self, key: KeyEvent) {
+        let KeyCode::Char(typed) = key.code else {
+            return self.set_status(MessageTone::Quiet, "? shows the keys");
+        };
+        let meant = latin_place(typed).unwrap_or(typed).to_ascii_lowercase();
+        let meant = KeyEvent {
+            code: KeyCode::Char(meant),
+            ..key
+        };
+        let is_bound = self.mode.command_for(meant) != Some(TuiCommand::Unbound);
+        let reason = if !typed.is_ascii() {
+            "the keyboard types other letters; switch it to Latin ones"
+        } else if typed.is_ascii_uppercase() && is_bound {
+            "keys are lowercase letters; release Shift or Caps Lock"
+        } else {
+            return self.set_status(MessageTone::Quiet, "? shows the keys");
+        };
+        let what = if self.is_answer(meant) {
+            "NOT answered"
+        } else {
+            "no effect"
+        };
+        self.set_status(MessageTone::Bad, format!("{what}: {reason}"));
+    }
+
+    fn explain_ignored(&mut self, input: IgnoredInput) {
+        self.needs_redraw = true;
+        let text = match input {
+            IgnoredInput::UnknownKey => "no effect: an unknown key; ? shows the keys",
+            IgnoredInput::InsideReply => {
+                "no effect: the keys look like a reply of the terminal; press Escape first"
+            }
+            IgnoredInput::InsidePaste => "pasted text is ignored, up to its end",
+        };
+        self.set_status(MessageTone::Bad, text);
     }
 
     fn handle_paste(&mut self, text: &str, view: SessionView<'_>) {
@@ -232,6 +373,23 @@ impl TuiModel {
         self.needs_redraw = true;
     }
 
+    /// Returns `true` if a time to read started with the last frame.
+    pub(crate) const fn starts_reading(&self) -> bool {
+        self.starts_reading
+    }
+
+    /// Restarts the times to read that started with a frame that the terminal shows only now.
+    fn restart_time(&mut self, now: Duration) {
+        if std::mem::take(&mut self.is_unprocessed) {
+            if let Some(guard) = &mut self.answer_guard {
+                guard.restart(now);
+            }
+            if let Some(confirm) = &mut self.confirm {
+                confirm.restart_shown_time(now);
+            }
+        }
+    }
+
     /// Records a frame that the terminal accepted.
     fn record_drawn(&mut self, drawn: DrawnScreen, now: Duration) {
         self.needs_redraw = false;
@@ -249,6 +407,11 @@ impl TuiModel {
             // After another page, the question must be read again.
             None => None,
         };
+        let guard = self.answer_guard.as_ref();
+        let confirm = self.confirm.as_ref();
+        self.starts_reading = guard.is_some_and(|guard| guard.starts_at(now))
+            || confirm.is_some_and(|confirm| confirm.is_shown_since(now));
+        self.is_unprocessed |= self.starts_reading;
         self.drawn = drawn;
     }
 

@@ -16,7 +16,8 @@ use crate::writer::TtyWriter;
 
 /// Alternate screen, bracketed paste, no cursor.
 const ENTER_SEQUENCE: &[u8] = b"\x1b[?1049h\x1b[?2004h\x1b[?25l";
-const LEAVE_SEQUENCE: &[u8] = b"\x1b[?2004l\x1b[?1006l\x1b[?1000l\x1b[0m\x1b[?25h\x1b[?1049l";
+const LEAVE_SEQUENCE: &[u8] =
+    b"\x1b[=0u\x1b[?2004l\x1b[?1006l\x1b[?1000l\x1b[0m\x1b[?25h\x1b[?1049l";
 const ENABLE_MOUSE: &[u8] = b"\x1b[?1000h\x1b[?1006h";
 const DISABLE_MOUSE: &[u8] = b"\x1b[?1006l\x1b[?1000l";
 

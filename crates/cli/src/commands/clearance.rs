@@ -8,12 +8,14 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use operator::Session;
+use operator::bell::BellChoice;
 use operator::prompt::{OutputFormat, PromptEnd, PromptOptions, run_prompt};
 use terok_clearance::client::Client;
 use terok_clearance::socket::RuntimeDir;
 
 use super::tui::require_screen_terminal;
 use crate::args::ProgramName;
+use crate::bell::BellArgs;
 use crate::error::error_causes;
 use crate::output::OutputError;
 use crate::{CommandContext, CommandError, CommandStatus, StopSignals, block_on};
@@ -48,6 +50,8 @@ pub struct Args {
     /// Ask only for the hub at this socket; fail if it is unavailable
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
+    #[command(flatten)]
+    bell: BellArgs,
 }
 
 /// Runs the command.
@@ -113,6 +117,7 @@ fn run_clearance(args: Args, context: &CommandContext) -> Result<CommandStatus, 
             }
         };
         let format = prompt_format(context);
+        let has_bell = format == OutputFormat::Text && std::io::stdout().is_terminal();
         let shows_lines = format == OutputFormat::Text && require_screen_terminal(context).is_ok();
         let typing = if shows_lines {
             TypingMode::enter().context("cannot set up the terminal")?
@@ -122,6 +127,11 @@ fn run_clearance(args: Args, context: &CommandContext) -> Result<CommandStatus, 
         let is_terminal = std::io::stdout().is_terminal();
         let options = PromptOptions {
             format,
+            bell: if has_bell {
+                args.bell.choice()
+            } else {
+                BellChoice::Off
+            },
             color: context.output.colors().stdout,
             columns: is_terminal.then_some(terminal_columns as fn() -> usize),
             shows_typed_line: typing.is_some(),

@@ -13,6 +13,7 @@ use demo::{
 };
 use desktop::{BackgroundPopups, PopupDesktop};
 use operator::Session;
+use operator::bell::BellChoice;
 use rustix::process::{Signal, getpid, kill_process};
 use terok_clearance::{Action, error_chain};
 
@@ -176,7 +177,10 @@ async fn select_answers(
         (Some(DemoAnswerPolicy::Deny), _) => return Ok(DemoAnswers::Fixed(Action::Deny)),
         (Some(DemoAnswerPolicy::Ask), _) => return Ok(DemoAnswers::StandardInput { is_terminal }),
         (None, DemoUiChoice::Tui) => {
-            let ui = FullScreenUi::new(session()?, "the demo", tui::tui_options(context, false));
+            let ui = {
+                let options = tui::tui_options(context, BellChoice::Off);
+                FullScreenUi::new(session()?, "the demo", options)
+            };
             return Ok(DemoAnswers::Ui(Box::new(ScreenAnswers(ui))));
         }
         (None, DemoUiChoice::Desktop) => {
@@ -239,7 +243,7 @@ impl AnsweringUi for ScreenAnswers {
             ui.open()?;
             loop {
                 match ui.next().await? {
-                    UiEvent::Handled => {}
+                    UiEvent::Handled | UiEvent::HotkeyPressed { .. } => {}
                     UiEvent::SuspendRequested => ui.suspend()?,
                     UiEvent::QuitRequested => return Ok(()),
                     // In raw mode, Ctrl-C is a key, not a signal.

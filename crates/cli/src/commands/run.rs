@@ -9,6 +9,7 @@ mod summary;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use ::tui::{Hotkey, TuiOptions};
 use anyhow::Context as _;
 use clap::ValueEnum;
 use desktop::PopupDesktopConfig;
@@ -19,6 +20,7 @@ use runner::{
 use terok_clearance::{DestPattern, DestPatternError};
 
 use super::tui;
+use crate::bell::BellArgs;
 use crate::desktop::popup_desktop_config;
 use crate::environment::UserEnvironment;
 use crate::{CommandContext, CommandError, CommandStatus, block_on};
@@ -32,7 +34,7 @@ const AFTER_HELP: &str = "\
 Examples:
   terok-clearance run -- npm install
   terok-clearance run --allow registry.npmjs.org:443 --allow '*.github.com' -- npm install
-  terok-clearance run --ui tui -- my-agent     Ctrl-] shows the questions
+  terok-clearance run --ui tui -- my-agent     Ctrl-G shows the questions
   terok-clearance run --ui none -- my-agent    answer with `terok-clearance clearance` elsewhere
   terok-clearance run --publish 8080:80 -- my-server
 
@@ -73,9 +75,10 @@ A standard stream that is a socket is copied through a pipe; a directory or devi
 
 With --ui desktop, each question is a popup with Allow and Deny; if `terok-clearance notifier` runs,
 that shows it. With --ui auto, the same if a program of your session shows popups; a line at the
-terminal announces each question, unless you chose --ui desktop. While a question waits, Ctrl-]
-opens the screen of `terok-clearance tui` over the command, which waits; q goes back to the command,
-and leaves the question open. With --ui tui, Ctrl-] always does. All other keys are the command's.
+terminal announces each question, unless you chose --ui desktop. Ctrl-G opens the screen of
+`terok-clearance tui` over the command, which waits; q goes back to the command, and leaves the
+question open. Ctrl-G twice is passed on to the command, and all other keys are the command's. With
+--hotkey KEY or the variable TEROK_CLEARANCE_HOTKEY it is another key: ctrl-X, alt-X or F1 to F24.
 Without a terminal, and with TERM=dumb, answer with `terok-clearance clearance` elsewhere.
 
 Exit status: that of the command; 128 and the signal's number if a signal ended it; 126 if it could
@@ -124,6 +127,11 @@ pub struct Args {
     /// Where questions are asked.
     #[arg(long, value_enum, default_value_t = RunUiChoice::Auto, value_name = "UI")]
     ui: RunUiChoice,
+    /// The key that shows the questions over the command, such as ctrl-g or f12 [default: ctrl-g].
+    #[arg(long, value_name = "KEY")]
+    hotkey: Option<Hotkey>,
+    #[command(flatten)]
+    bell: BellArgs,
     /// Whether the command has a network: `none` gives it no connection and asks nothing.
     #[arg(long, value_enum, default_value_t = NetworkArg::Dialed, value_name = "HOW")]
     network: NetworkArg,
@@ -224,12 +232,15 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
             CommandError::InsideSandbox,
         )));
     }
+    let hotkey = chosen_hotkey(&args, &context.environment);
+    let hotkey = hotkey.map_err(|error| CommandError::RunSetup(Box::new(error)))?;
     let reporter = TerminalReporter {
         output: context.output,
+        hotkey,
         json: context.json,
         quiet: args.quiet,
     };
-    let ended = run_config(args, network, context).and_then(|config| {
+    let ended = run_config(args, network, hotkey, context).and_then(|config| {
         // Before the runtime starts: building a sandbox forks.
         let prepared = PreparedRun::build(config)?;
         block_on(async { Ok(Box::pin(prepared.run(&reporter)).await?) })
@@ -245,6 +256,7 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
 fn run_config(
     args: Args,
     network: NetworkChoice,
+    hotkey: Hotkey,
     context: &CommandContext,
 ) -> Result<RunConfig, CommandError> {
     let environment = &context.environment;
@@ -297,10 +309,13 @@ fn run_config(
         hosts_file: HOSTS_FILE.into(),
         resolv_conf: RESOLV_CONF.into(),
         screen: has_screen.then(|| RunScreen {
-            opens_without_question: args.ui == RunUiChoice::Tui,
+            hotkey,
             // An operator who did not ask for popups may not see this desktop (ssh).
             announces_questions: args.ui != RunUiChoice::Desktop,
-            options: tui::tui_options(context, true),
+            options: TuiOptions {
+                shares_thread: true,
+                ..tui::tui_options(context, args.bell.choice())
+            },
         }),
         popups: match args.ui {
             RunUiChoice::Auto => PopupChoice::IfRunning(popups()?),
@@ -308,6 +323,15 @@ fn run_config(
             RunUiChoice::Tui | RunUiChoice::None | RunUiChoice::Prompt => PopupChoice::Off,
         },
     })
+}
+
+/// Returns the hotkey of the arguments, else of the environment, else the default.
+fn chosen_hotkey(args: &Args, environment: &UserEnvironment) -> Result<Hotkey, CommandError> {
+    match (args.hotkey, environment.hotkey()) {
+        (Some(hotkey), _) => Ok(hotkey),
+        (None, Some(name)) => name.parse().map_err(CommandError::HotkeyVariable),
+        (None, None) => Ok(Hotkey::DEFAULT),
+    }
 }
 
 /// The host's names, `hosts(5)`.

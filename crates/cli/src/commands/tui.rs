@@ -7,10 +7,12 @@ use std::path::PathBuf;
 use ::tui::{Theme, TuiEnd, TuiOptions, run_tui};
 use anyhow::Context as _;
 use operator::Session;
+use operator::bell::BellChoice;
 use terok_clearance::client::Client;
 use terok_clearance::socket::RuntimeDir;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::bell::BellArgs;
 use crate::timezone::system_time_zone;
 use crate::{CommandContext, CommandError, CommandStatus, StopSignals, block_on};
 use runner::raise_open_files_limit;
@@ -41,6 +43,8 @@ pub struct Args {
     /// Ask only for the hub at this socket; fail if it is unavailable
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
+    #[command(flatten)]
+    bell: BellArgs,
 }
 
 /// Runs the command.
@@ -72,7 +76,7 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
                 (session, hub_source)
             }
         };
-        let options = tui_options(context, false);
+        let options = tui_options(context, args.bell.choice());
         let stopped = async {
             tokio::select! {
                 status = stop.wait() => status,
@@ -109,14 +113,16 @@ pub(super) fn require_screen_terminal(context: &CommandContext) -> Result<(), Co
     }
 }
 
-/// Returns the options for this terminal; `shares_thread` as in [`TuiOptions`].
-pub(super) fn tui_options(context: &CommandContext, shares_thread: bool) -> TuiOptions {
+/// Returns the options for this terminal.
+pub(super) fn tui_options(context: &CommandContext, bell: BellChoice) -> TuiOptions {
     TuiOptions {
         theme: Theme {
             color: context.output.colors().stdout,
             unicode: context.environment.supports_unicode(),
         },
         zone: system_time_zone(),
-        shares_thread,
+        shares_thread: false,
+        hotkey: None,
+        bell,
     }
 }

@@ -179,9 +179,9 @@ fn run_also_asks_at_the_terminal_if_the_desktop_was_not_requested() {
         desktop.bus()
     ));
     terminal.enter("run -- bash --norc");
-    terminal.until("popups ask; Ctrl-] shows the questions here too");
+    terminal.until("popups ask; Ctrl-G shows the questions here too");
     terminal.enter("PS1='I''N> '; sh ./fetch; echo sta\"\"tus=$?");
-    terminal.until("1 question; Ctrl-] to answer");
+    terminal.until("1 question; Ctrl-G to answer");
     assert_eq!(desktop.popup().popups(), 1);
     terminal.press(HOTKEY);
     terminal.until("blocked");

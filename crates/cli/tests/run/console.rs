@@ -22,8 +22,8 @@ pub(crate) struct Terminal {
 
 const SHELL: [&str; 5] = ["setsid", "--ctty", "--wait", "bash", "--norc"];
 
-/// Ctrl-] and Ctrl-Z.
-pub(crate) const HOTKEY: &str = "\x1d";
+/// Ctrl-G and Ctrl-Z.
+pub(crate) const HOTKEY: &str = "\x07";
 pub(crate) const SUSPEND: &str = "\x1a";
 
 impl Terminal {

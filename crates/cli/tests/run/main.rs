@@ -18,6 +18,7 @@ mod dialed_names;
 mod dialed_relay;
 mod dialed_zones;
 mod escape;
+mod hotkey;
 mod kernel;
 mod lab;
 mod machine;

@@ -16,7 +16,7 @@ fn sandboxed(machine: &Machine, user: &User) -> Terminal {
 fn sandboxed_with(machine: &Machine, user: &User, options: &str) -> Terminal {
     let mut terminal = Terminal::on(machine, user);
     terminal.enter(&format!("run --ui tui {options} -- bash --norc"));
-    terminal.until("Ctrl-] shows the questions");
+    terminal.until("Ctrl-G shows the questions");
     // With bracketed paste, like most shells.
     terminal.enter("PS1='I''N> '; bind 'set enable-bracketed-paste on'");
     terminal.until("IN> ");
@@ -29,7 +29,7 @@ fn a_question_is_answered_on_the_whole_screen_and_the_command_goes_on() {
         let machine = Machine::new(user);
         let mut terminal = sandboxed(&machine, user);
         terminal.enter("sh ./fetch; echo sta\"\"tus=$?");
-        terminal.until("1 question; Ctrl-] to answer");
+        terminal.until("1 question; Ctrl-G to answer");
         // A key that would be an answer on the screen goes to the command.
         terminal.enter("a; x; echo li\"\"ne");
         terminal.until("line\r\n");
@@ -66,7 +66,7 @@ fn a_connection_waits_while_the_question_is_read_on_the_screen() {
         user.add_file("work/fetch", &patient);
         let mut terminal = sandboxed_with(&machine, user, "");
         terminal.enter("sh ./fetch; echo sta\"\"tus=$?");
-        terminal.until("1 question; Ctrl-] to answer");
+        terminal.until("1 question; Ctrl-G to answer");
         terminal.press(HOTKEY);
         let words = words(&terminal.until("blocked"));
         assert!(words.contains("203.0.113.30"), "{words}");

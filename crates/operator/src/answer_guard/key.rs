@@ -3,7 +3,11 @@
 
 use std::time::Duration;
 
-use super::{AUTO_SELECTED_DELAY, CONFIRM_DELAY, MIN_KEY_INTERVAL, USER_SELECTED_DELAY};
+use terok_clearance::Action;
+
+use super::{
+    AUTO_SELECTED_DELAY, CONFIRM_DELAY, MIN_KEY_INTERVAL, MIN_REPEAT_INTERVAL, USER_SELECTED_DELAY,
+};
 use crate::inbox::RowNumber;
 
 /// The question that the screen shows, and since when: decides whether a key answers it.
@@ -111,6 +115,16 @@ impl AnswerGuard {
         }
     }
 
+    /// Restarts the time, because the terminal showed the question only now.
+    pub const fn restart(&mut self, now: Duration) {
+        self.shown_since = now;
+    }
+
+    /// Returns `true` if the time started at `now`.
+    pub fn starts_at(&self, now: Duration) -> bool {
+        self.shown_since == now
+    }
+
     /// Returns whether a key that is pressed now answers the question `number`, of which an answer
     /// opens `opens`.
     ///
@@ -158,17 +172,39 @@ impl ListGuard {
     }
 }
 
-/// Detects keys that follow each other faster than typing.
+/// Detects keys that follow others too soon for an answer.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct KeyBurstDetector {
     last_key_at: Option<Duration>,
+    /// The time of the last answer, until another key is pressed.
+    last_answer: Option<(Action, Duration)>,
 }
 
 impl KeyBurstDetector {
-    /// Records a key. Returns `true` if the previous key came only just before.
+    /// Records a key or other input. Returns `true` if the previous one came shortly before.
     pub fn record_key(&mut self, now: Duration) -> bool {
         let before = self.last_key_at.replace(now);
         before.is_some_and(|at| now.saturating_sub(at) < MIN_KEY_INTERVAL)
+    }
+
+    /// Records that the last key answered with `action`.
+    pub const fn record_answer(&mut self, action: Action, now: Duration) {
+        self.last_answer = Some((action, now));
+    }
+
+    /// Records a key that is no answer: the key that answered was released.
+    pub const fn record_other_key(&mut self) {
+        self.last_answer = None;
+    }
+
+    /// Returns `true` if the key of `action` may still be held since it answered.
+    pub fn is_held(&mut self, action: Action, now: Duration) -> bool {
+        let held = self
+            .last_answer
+            .filter(|(last, at)| *last == action && now.saturating_sub(*at) < MIN_REPEAT_INTERVAL);
+        // While the key is held, each repetition is one.
+        self.last_answer = held.map(|(last, _)| (last, now));
+        held.is_some()
     }
 }
 
@@ -182,6 +218,16 @@ impl ConfirmGuard {
     /// Records a frame after which every question that must be read was shown.
     pub fn record_fully_shown(&mut self, now: Duration) {
         self.fully_shown_since.get_or_insert(now);
+    }
+
+    /// Restarts the time, because the terminal showed the last question only now.
+    pub fn restart(&mut self, now: Duration) {
+        self.fully_shown_since = self.fully_shown_since.map(|_| now);
+    }
+
+    /// Returns `true` if the time started at `now`.
+    pub fn starts_at(&self, now: Duration) -> bool {
+        self.fully_shown_since == Some(now)
     }
 
     /// Restarts the time to read, after the screen was hidden.
@@ -371,11 +417,37 @@ mod tests {
     }
 
     #[test]
-    fn keys_faster_than_typing_are_a_burst() {
+    fn keys_of_a_text_are_a_burst() {
         let mut keys = KeyBurstDetector::default();
-        for (at, is_burst) in [(0, false), (19, true), (38, true), (58, false), (58, true)] {
+        let presses = [
+            (0, false),
+            (399, true),
+            (519, true),
+            (639, true),
+            (1039, false),
+            (1039, true),
+        ];
+        for (at, is_burst) in presses {
             assert_eq!(keys.record_key(ms(at)), is_burst, "{at} ms");
         }
+    }
+
+    #[test]
+    fn a_held_key_answers_once() {
+        let mut keys = KeyBurstDetector::default();
+        assert!(!keys.is_held(Action::Allow, ms(0)));
+        keys.record_answer(Action::Allow, ms(1000));
+        assert!(keys.is_held(Action::Allow, ms(1660)));
+        assert!(
+            keys.is_held(Action::Allow, ms(2300)),
+            "each repetition counts"
+        );
+        assert!(!keys.is_held(Action::Allow, ms(3000)));
+        keys.record_answer(Action::Allow, ms(4000));
+        assert!(!keys.is_held(Action::Deny, ms(4100)), "another key");
+        keys.record_answer(Action::Allow, ms(5000));
+        keys.record_other_key();
+        assert!(!keys.is_held(Action::Allow, ms(5500)), "after another key");
     }
 
     #[test]

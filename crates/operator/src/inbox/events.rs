@@ -154,6 +154,13 @@ pub enum InboxChange {
     },
 }
 
+impl InboxChange {
+    /// Returns `true` for a new question.
+    pub const fn is_new_question(&self) -> bool {
+        matches!(self, Self::Added(_))
+    }
+}
+
 /// The reason for the end of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RowEnd {

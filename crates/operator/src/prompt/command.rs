@@ -29,6 +29,12 @@ pub(super) enum PromptCommandError {
     /// The first word is not a command.
     #[error("{0:?} is not a command; type h for help")]
     Unknown(DisplayText),
+    /// The first word is of another script.
+    #[error("{0:?} is not a command; switch the keyboard to Latin letters")]
+    OtherScript(DisplayText),
+    /// The line has control characters, such as those of a terminal's reply.
+    #[error("the line has more than typed characters; nothing was sent; type it again")]
+    ControlCharacters,
     /// The row number is missing.
     #[error("{0} needs a row number, as in `{0} 3`")]
     MissingRow(&'static str),
@@ -47,6 +53,9 @@ impl PromptCommand {
     /// Parses a line; with `json`, also a JSON answer.
     pub(super) fn parse(line: &str, json: bool) -> Result<Self, PromptCommandError> {
         let line = line.trim();
+        if line.contains(|c: char| c.is_control() && c != '\t') {
+            return Err(PromptCommandError::ControlCharacters);
+        }
         if json && line.starts_with('{') {
             return Self::parse_json(line);
         }
@@ -60,6 +69,9 @@ impl PromptCommand {
             "l" | "list" => return Ok(Self::List),
             "h" | "help" | "?" => return Ok(Self::Help),
             "q" | "quit" | "exit" => return Ok(Self::Quit),
+            _ if !verb.is_ascii() => {
+                return Err(PromptCommandError::OtherScript(DisplayText::new(verb)));
+            }
             _ => return Err(PromptCommandError::Unknown(DisplayText::new(verb))),
         };
         let row = |text: &str| {
@@ -145,6 +157,36 @@ mod tests {
         ] {
             assert!(PromptCommand::parse(line, false).is_err(), "{line:?}");
         }
+    }
+
+    /// What a terminal sends by itself, in front of, within or behind an answer.
+    #[test]
+    fn a_line_with_a_reply_of_the_terminal_is_no_answer() {
+        for line in [
+            "\x1b[?64;1ca 3",
+            "\x1b]11;rgb:a\x07 a 3",
+            "a\x1b[0n 3",
+            "a 3\x1b[I",
+            "a 3 \u{9b}0n",
+            "a\u{b}3",
+            "\x1b[M a 3",
+        ] {
+            let parsed = PromptCommand::parse(line, false);
+            assert_eq!(
+                parsed,
+                Err(PromptCommandError::ControlCharacters),
+                "{line:?}"
+            );
+        }
+        let parsed = PromptCommand::parse("\u{444} 3", false);
+        assert!(
+            matches!(parsed, Err(PromptCommandError::OtherScript(_))),
+            "{parsed:?}"
+        );
+        assert_eq!(
+            PromptCommand::parse("A\t3", false),
+            Ok(answer(Action::Allow, &[3]))
+        );
     }
 
     #[test]

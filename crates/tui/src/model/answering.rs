@@ -35,9 +35,33 @@ impl TuiModel {
             return None;
         }
         let selected = self.selection.selected();
-        let Some(row) = selected.and_then(|number| view.inbox.row(number)) else {
+        let Some(number) = selected.filter(|number| view.inbox.row(*number).is_some()) else {
             self.set_status(MessageTone::Quiet, "no question is selected");
             return None;
+        };
+        let checked = self.check_read(view, now).and_then(|()| {
+            let answerable = view.inbox.check_answerable(number);
+            answerable.map_err(|refusal| refusal_text(&refusal))
+        });
+        match checked {
+            Ok(()) => Some(self.send(vec![number], action)),
+            Err(refused) => {
+                self.set_status(MessageTone::Bad, format!("NOT answered: {refused}"));
+                None
+            }
+        }
+    }
+
+    /// Returns whether the operator can have read the selected question; an error is the text of
+    /// the reason. A key that comes too soon restarts the time to read.
+    pub(super) fn check_read(
+        &mut self,
+        view: SessionView<'_>,
+        now: Duration,
+    ) -> Result<(), String> {
+        let selected = self.selection.selected();
+        let Some(row) = selected.and_then(|number| view.inbox.row(number)) else {
+            return Ok(());
         };
         let number = row.number();
         let opens = phrases::describe_allow_effect(row);
@@ -45,11 +69,8 @@ impl TuiModel {
         let accepted = guard.map_or(Err(KeyRefusal::JustAppeared), |guard| {
             guard.check_key(number, &opens, now)
         });
-        let refused = match accepted {
-            Ok(()) => match view.inbox.check_answerable(number) {
-                Ok(()) => return Some(self.send(vec![number], action)),
-                Err(refusal) => refusal_text(&refusal),
-            },
+        Err(match accepted {
+            Ok(()) => return Ok(()),
             Err(KeyRefusal::JustAppeared) => {
                 format!("question {number} just appeared; read it and press again")
             }
@@ -63,9 +84,7 @@ impl TuiModel {
                     format!("press Enter to read all of question {number}; it does not fit here")
                 }
             }
-        };
-        self.set_status(MessageTone::Bad, format!("NOT answered: {refused}"));
-        None
+        })
     }
 
     /// Answers the questions of the confirm dialog, except those that changed or ended.

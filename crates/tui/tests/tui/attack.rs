@@ -91,7 +91,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => any::<bool>().prop_map(Step::Wheel),
         1 => Just(Step::Paste),
         1 => (0..SIZES.len()).prop_map(Step::Resize),
-        14 => prop::sample::select(vec![0, 20, 60, 60, 300, 600, 600]).prop_map(Step::Wait),
+        14 => prop::sample::select(vec![0, 20, 60, 300, 399, 401, 600, 700]).prop_map(Step::Wait),
     ];
     prop::collection::vec(step, 1..80)
 }
@@ -117,6 +117,8 @@ struct Eye {
     /// Every question that the confirm dialog has shown.
     together: BTreeMap<u64, String>,
     together_since: u64,
+    /// The time of the last key.
+    last_key: Option<u64>,
 }
 
 struct Attack {
@@ -151,6 +153,7 @@ impl Attack {
             moved: false,
             together: BTreeMap::new(),
             together_since: 0,
+            last_key: None,
         };
         let mut attack = Self {
             ui,
@@ -387,6 +390,7 @@ impl Attack {
             }
             Some(effect) => panic!("{code:?} did {effect:?}"),
         }
+        self.eye.last_key = Some(self.ms());
         self.look();
     }
 
@@ -398,6 +402,8 @@ impl Attack {
         before: &BTreeMap<u64, (bool, String)>,
     ) {
         assert!(!self.eye.typing, "{code:?} is text of the filter");
+        let paused = self.eye.last_key.is_none_or(|at| self.ms() - at >= 400);
+        assert!(paused, "another key came at {:?}", self.eye.last_key);
         let stood = self.ms() - self.eye.since;
         let mut rows: BTreeMap<u64, Vec<&OperatorAnswer>> = BTreeMap::new();
         for answer in answers {
@@ -507,7 +513,7 @@ fn together() -> impl Strategy<Value = Vec<Step>> {
         1 => hub.prop_map(Step::Down),
         12 => key.prop_map(Step::Key),
         1 => (0..SIZES.len()).prop_map(Step::Resize),
-        6 => prop::sample::select(vec![20, 60, 600]).prop_map(Step::Wait),
+        6 => prop::sample::select(vec![20, 60, 399, 401, 600]).prop_map(Step::Wait),
     ];
     let asked = (0..HUBS.len()).prop_flat_map(|hub| {
         let names = prop::collection::vec(0..3_u8, 1..8);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The texts of the messages of `run`.
 
+use ::tui::Hotkey;
 use runner::{EgressNotice, PopupSource, PublishedPort, RunNotice, RunReporter};
 use terok_clearance::{DisplayText, error_chain};
 
@@ -11,6 +12,7 @@ use crate::StandardStreams;
 #[derive(Debug)]
 pub(super) struct TerminalReporter {
     pub(super) output: StandardStreams,
+    pub(super) hotkey: Hotkey,
     pub(super) json: bool,
     pub(super) quiet: bool,
 }
@@ -20,7 +22,7 @@ impl RunReporter for TerminalReporter {
         let text = match notice {
             RunNotice::Started { .. } | RunNotice::Egress(_) if self.quiet => return None,
             RunNotice::Started { popups, has_screen } => {
-                let how = describe_answering(*popups, *has_screen);
+                let how = self.describe_answering(*popups, *has_screen);
                 format!("only what --allow names is open; {how}")
             }
             RunNotice::SharedSocket(path) if self.json => {
@@ -35,8 +37,12 @@ impl RunReporter for TerminalReporter {
             // A port that the operator does not know is more than a message.
             RunNotice::Published(port) if self.quiet && !port.is_chosen => return None,
             RunNotice::Published(port) => format!("published {port}"),
-            RunNotice::QuestionsPending(1) => "1 question; Ctrl-] to answer".to_owned(),
-            RunNotice::QuestionsPending(count) => format!("{count} questions; Ctrl-] to answer"),
+            RunNotice::QuestionsPending(1) => {
+                format!("1 question; {} to answer", self.hotkey)
+            }
+            RunNotice::QuestionsPending(count) => {
+                format!("{count} questions; {} to answer", self.hotkey)
+            }
             RunNotice::ScreenFailed(error) => format!("the screen failed: {error}"),
             RunNotice::Egress(notice) => describe_egress_notice(notice)?,
             RunNotice::SupervisorFailed(error) => format!(
@@ -53,6 +59,26 @@ impl RunReporter for TerminalReporter {
 
     fn print(&self, text: &str) {
         self.output.print_error_line(text);
+    }
+}
+
+impl TerminalReporter {
+    fn describe_answering(&self, popups: PopupSource, has_screen: bool) -> String {
+        let hotkey = self.hotkey;
+        match (popups, has_screen) {
+            (PopupSource::Own, true) => {
+                format!("popups ask; {hotkey} shows the questions here too")
+            }
+            (PopupSource::Own, false) => "popups ask".to_owned(),
+            (PopupSource::Notifier, true) => {
+                format!("`terok-clearance notifier` asks; {hotkey} shows the questions here too")
+            }
+            (PopupSource::Notifier, false) => "`terok-clearance notifier` asks".to_owned(),
+            (PopupSource::Off, true) => format!("{hotkey} shows the questions"),
+            (PopupSource::Off, false) => {
+                "answer questions with `terok-clearance clearance` in another terminal".to_owned()
+            }
+        }
     }
 }
 
@@ -113,19 +139,4 @@ fn json_published(port: &PublishedPort) -> String {
         "protocol": port.protocol.to_string(),
     });
     object.to_string()
-}
-
-const fn describe_answering(popups: PopupSource, has_screen: bool) -> &'static str {
-    match (popups, has_screen) {
-        (PopupSource::Own, true) => "popups ask; Ctrl-] shows the questions here too",
-        (PopupSource::Own, false) => "popups ask",
-        (PopupSource::Notifier, true) => {
-            "`terok-clearance notifier` asks; Ctrl-] shows the questions here too"
-        }
-        (PopupSource::Notifier, false) => "`terok-clearance notifier` asks",
-        (PopupSource::Off, true) => "Ctrl-] shows the questions",
-        (PopupSource::Off, false) => {
-            "answer questions with `terok-clearance clearance` in another terminal"
-        }
-    }
 }

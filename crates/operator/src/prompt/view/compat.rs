@@ -254,7 +254,11 @@ fn format_command_error(line: &str, error: &PromptCommandError) -> String {
     let rest: Vec<_> = words.collect();
     let rest = DisplayText::new(&rest.join(" "));
     match error {
-        PromptCommandError::Unknown(_) => format!("Unknown command: '{verb}' (try 'h' for help)\n"),
+        PromptCommandError::Unknown(_)
+        | PromptCommandError::OtherScript(_)
+        | PromptCommandError::ControlCharacters => {
+            format!("Unknown command: '{verb}' (try 'h' for help)\n")
+        }
         PromptCommandError::MissingRow(_) => format!("Usage: {verb} <N>\n"),
         PromptCommandError::InvalidRow { .. } => format!("Invalid request number: '{rest}'\n"),
         PromptCommandError::InvalidJson(reason) => format!("{reason}\n"),

@@ -9,7 +9,7 @@ use crate::inbox::{Inbox, InboxChange, Row};
 use crate::phrases::{self, MessageTone};
 
 /// Maximum number of rows listed at the start; `l` lists all.
-const MAX_ROWS_AT_START: usize = 20;
+pub(crate) const MAX_ROWS_AT_START: usize = 20;
 
 const COMMAND_SUMMARY: &str = "a N allow, d N deny, l list, h help, q quit";
 

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The option for the sign of a new question.
+
+use clap::ValueEnum;
+use runner::BellChoice;
+
+/// The option `--bell`.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct BellArgs {
+    /// The sign of a new question at this terminal, at most every 5 s.
+    #[arg(long, value_enum, default_value_t = BellArg::Bell, value_name = "SIGN")]
+    bell: BellArg,
+}
+
+/// The values of `--bell`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum BellArg {
+    /// None.
+    Off,
+    /// The terminal's bell.
+    Bell,
+    /// A bell, and a desktop notification (OSC 9: iTerm2, kitty and others).
+    Osc9,
+    /// A bell, and a desktop notification (OSC 777: urxvt, foot and others).
+    Osc777,
+}
+
+impl BellArgs {
+    /// Returns the chosen sign.
+    pub(crate) const fn choice(self) -> BellChoice {
+        match self.bell {
+            BellArg::Off => BellChoice::Off,
+            BellArg::Bell => BellChoice::Bell,
+            BellArg::Osc9 => BellChoice::Osc9,
+            BellArg::Osc777 => BellChoice::Osc777,
+        }
+    }
+}
