@@ -6,6 +6,7 @@ use desktop::popups::Categories;
 
 use crate::CommandContext;
 use crate::environment::RuntimeDirError;
+use crate::screen_terminal::screen_command;
 use crate::timezone::system_time_zone;
 
 /// Returns the configuration of popups on the desktop of this user.
@@ -19,6 +20,7 @@ pub(crate) fn popup_desktop_config(
         zone: system_time_zone(),
         runtime_dir: environment.private_runtime_dir()?.to_owned(),
         podman: environment.find_protected_program("podman"),
+        open_screen: screen_command(context),
     })
 }
 

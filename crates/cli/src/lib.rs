@@ -18,6 +18,7 @@ mod hostile_table;
 mod logging;
 pub mod output;
 mod runtime;
+mod screen_terminal;
 mod timezone;
 
 use std::ffi::OsString;

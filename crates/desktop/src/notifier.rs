@@ -11,6 +11,7 @@ mod lifecycle;
 mod notification;
 mod outcome;
 mod session;
+pub(crate) mod text_limits;
 
 use std::convert::Infallible;
 
@@ -23,6 +24,7 @@ pub use notification::{
 };
 pub use outcome::{ActionChoice, Closed, ClosedCallback, NotificationOutcome};
 pub use session::{SessionNotifier, create_notifier};
+pub use text_limits::TextLimits;
 
 /// A way to show notifications and to report their ends.
 ///
@@ -65,6 +67,20 @@ pub trait Notifier: Send + Sync {
     /// Returns the present capabilities; unknown capabilities count as present.
     fn capabilities(&self) -> NotifierCapabilities {
         NotifierCapabilities::ALL
+    }
+
+    /// Returns the text that is certainly shown at present: little, if that is not known.
+    fn text_limits(&self) -> TextLimits {
+        TextLimits::CONSERVATIVE
+    }
+
+    /// Waits until [`Notifier::text_limits`] are other than `known`. Cancel safe.
+    fn limits_changed(&self, known: TextLimits) -> impl Future<Output = ()> + Send {
+        async move {
+            if self.text_limits() == known {
+                std::future::pending::<()>().await;
+            }
+        }
     }
 }
 

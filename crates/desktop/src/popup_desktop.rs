@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::identity::{IdentityResolver, PodmanInspector};
 use crate::notifier::{DbusConnectError, DbusNotifier, DesktopSession, Notifier as _};
-use crate::popups::{Categories, PopupOptions, run_popups};
+use crate::popups::{Categories, PopupOptions, ScreenCommand, run_popups};
 
 /// Maximum time for the session bus to reply, after which a command starts without popups.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -34,6 +34,8 @@ pub struct PopupDesktopConfig {
     pub runtime_dir: PathBuf,
     /// The podman program, which names the containers.
     pub podman: Option<PathBuf>,
+    /// The command that opens the screen with all questions in a terminal window, if there is one.
+    pub open_screen: Option<ScreenCommand>,
 }
 
 /// No popups can be shown.
@@ -108,6 +110,7 @@ impl PopupDesktop {
             categories: config.categories,
             zone: config.zone,
             icon: Some(resolve_icon(&config.runtime_dir)),
+            open_screen: config.open_screen,
         };
         Self {
             notifier,

@@ -14,10 +14,13 @@ use runner::raise_open_files_limit;
 pub(super) const ABOUT: &str = "Ask the questions of every sandbox as popups on your desktop.
 
 Runs in your desktop session and shows each question with the buttons Allow and Deny; the popup \
-says exactly what Allow opens. Only a click on one of them is an answer: closing or losing a \
-popup, and the end of this program, make no rule, and the question stays pending. A click within \
-0.6 s of a change of the popups is ignored, because the popup under the pointer may be a new one. \
-More than four questions share one popup, which says where to answer them.";
+says first, and exactly, what Allow opens. Where the desktop may cut that text, because the name \
+is long, there is no such button, and the popup says how to answer. Only a click on a button is an \
+answer: closing or losing a popup, and the end of this program, make no rule, and the question \
+stays pending. A click within 0.6 s of a change of the popups is ignored, because the popup under \
+the pointer may be a new one, and the popup is shown again. More than four questions share one \
+popup, which lists them: Deny all denies those that it lists, and Open opens the screen \
+(`terok-clearance tui`) in a terminal.";
 
 /// Command-line arguments.
 #[derive(Debug, clap::Args)]
@@ -34,6 +37,8 @@ Environment:
                                  shield_up, shield_down, container_started, container_exited, all;
                                  empty: none; unset: blocked verdict
   DBUS_SESSION_BUS_ADDRESS       the desktop's bus; unset: bus in the runtime directory
+  TERMINAL                       terminal emulator for Open; unset: xdg-terminal-exec or another
+                                 known one; without one, or without a display, there is no Open
 
 Exit status: 69 without a session bus, 75 if your notifier runs already, 130 after Ctrl-C and 143
 after SIGTERM, when the popups are removed.")]

@@ -11,7 +11,7 @@ use terok_clearance::{ContainerId, DisplayText};
 
 use super::{
     ActionKey, Closed, ClosedCallback, Notification, NotificationId, NotificationOutcome, Notifier,
-    SandboxLifecycle,
+    SandboxLifecycle, TextLimits,
 };
 
 type CallbackHook<T> = Option<Box<dyn Fn(T) + Send + Sync>>;
@@ -35,6 +35,7 @@ pub struct CallbackNotifier {
     on_shield_up: CallbackHook<ContainerId>,
     on_shield_down: CallbackHook<ContainerId>,
     on_shield_disengaged: CallbackHook<ContainerId>,
+    limits: Option<TextLimits>,
     open: Mutex<OpenNotifications>,
 }
 
@@ -96,6 +97,14 @@ impl CallbackNotifier {
             on_notify: Some(Box::new(on_notify)),
             ..Self::default()
         }
+    }
+
+    /// Sets the text that the program certainly shows. The default is
+    /// [`TextLimits::CONSERVATIVE`]: a question with a longer text cannot be answered.
+    #[must_use]
+    pub const fn with_text_limits(mut self, limits: TextLimits) -> Self {
+        self.limits = Some(limits);
+        self
     }
 
     /// Adds a hook for each notification that is removed.
@@ -287,6 +296,10 @@ impl Notifier for CallbackNotifier {
         let shown = std::mem::take(&mut open.shown);
         drop(open);
         drop(shown);
+    }
+
+    fn text_limits(&self) -> TextLimits {
+        self.limits.unwrap_or(TextLimits::CONSERVATIVE)
     }
 
     fn lifecycle(&self, event: &SandboxLifecycle) {

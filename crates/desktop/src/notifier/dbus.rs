@@ -17,18 +17,17 @@ mod uid;
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::{FutureExt as _, StreamExt as _};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{
     Closed, ClosedCallback, Notification, NotificationId, NotificationOutcome, Notifier,
-    NotifierCapabilities,
+    NotifierCapabilities, TextLimits,
 };
 use event::{DbusCallId, DbusEvent, DbusReply, DesktopReplySender, StateEvent, UniqueBusName};
 use session_bus::{BusMessage, SessionBus};
@@ -115,7 +114,8 @@ pub enum DesktopError {
 #[derive(Debug)]
 pub struct DbusNotifier {
     commands: mpsc::Sender<NotifierCommand>,
-    supports_actions: Arc<AtomicBool>,
+    /// Whether the present service has buttons, and the text that it shows.
+    service: watch::Receiver<(bool, TextLimits)>,
     tasks: Mutex<JoinSet<()>>,
 }
 
@@ -150,14 +150,14 @@ impl DbusNotifier {
 
     async fn start(session: DesktopSession, bus: SessionBus) -> Self {
         let (commands, receiver) = mpsc::channel(64);
-        let supports_actions = Arc::new(AtomicBool::new(true));
+        let (publisher, service) = watch::channel((true, TextLimits::CONSERVATIVE));
         let call_timeout = session.call_timeout;
         let mut tasks = JoinSet::new();
         let (probed, is_probed) = oneshot::channel();
         let mut task = DbusTask {
             session,
             commands: receiver,
-            supports_actions: Arc::clone(&supports_actions),
+            service: publisher,
             state: NotificationState::default(),
             probed: Some(probed),
         };
@@ -166,7 +166,7 @@ impl DbusNotifier {
         drop(timeout(call_timeout, is_probed).await);
         Self {
             commands,
-            supports_actions,
+            service,
             tasks: Mutex::new(tasks),
         }
     }
@@ -219,7 +219,22 @@ impl Notifier for DbusNotifier {
     fn capabilities(&self) -> NotifierCapabilities {
         NotifierCapabilities {
             visible: true,
-            actions: self.supports_actions.load(Ordering::Relaxed),
+            actions: self.service.borrow().0,
+        }
+    }
+
+    fn text_limits(&self) -> TextLimits {
+        self.service.borrow().1
+    }
+
+    async fn limits_changed(&self, known: TextLimits) {
+        let mut service = self.service.clone();
+        if service
+            .wait_for(|(_, limits)| *limits != known)
+            .await
+            .is_err()
+        {
+            std::future::pending::<()>().await;
         }
     }
 }
@@ -228,7 +243,7 @@ impl Notifier for DbusNotifier {
 struct DbusTask {
     session: DesktopSession,
     commands: mpsc::Receiver<NotifierCommand>,
-    supports_actions: Arc<AtomicBool>,
+    service: watch::Sender<(bool, TextLimits)>,
     state: NotificationState,
     /// Notified once the capabilities of the service are known.
     probed: Option<oneshot::Sender<()>>,
@@ -403,8 +418,9 @@ impl DbusTask {
     }
 
     fn publish_capabilities(&mut self) {
-        if let Some(actions) = self.state.supports_actions() {
-            self.supports_actions.store(actions, Ordering::Relaxed);
+        if let Some(service) = self.state.service_limits() {
+            self.service
+                .send_if_modified(|present| std::mem::replace(present, service) != service);
         }
         if self.state.is_probed()
             && let Some(probed) = self.probed.take()

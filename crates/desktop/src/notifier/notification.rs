@@ -27,8 +27,16 @@ pub struct Notification {
     pub icon: Option<String>,
     /// The sandbox that the notification is about.
     pub identity: ContainerIdentity,
-    /// A line that tells the operator where to answer, shown by services without buttons.
+    /// A line that tells the operator where to answer, shown where the actions cannot be chosen:
+    /// by services without buttons, and where the text may be cut.
     pub buttonless_hint: Option<String>,
+    /// Number of lines at the start of the body that an operator must see to choose an action.
+    /// Where a service may cut one of these lines, the actions are not offered.
+    pub essential_lines: usize,
+    /// The actions where the essential lines may be cut.
+    pub fallback_actions: Vec<NotificationAction>,
+    /// A name in the essential lines that is cut in its middle where these lines may be cut.
+    pub long_name: Option<String>,
 }
 
 impl Notification {

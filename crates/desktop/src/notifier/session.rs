@@ -6,7 +6,7 @@ use tokio::sync::OnceCell;
 
 use super::{
     Closed, ClosedCallback, DbusConnectError, DbusNotifier, DesktopError, DesktopSession,
-    Notification, NotificationId, NotificationOutcome, Notifier, NotifierCapabilities,
+    Notification, NotificationId, NotificationOutcome, Notifier, NotifierCapabilities, TextLimits,
 };
 
 /// A notifier of a session that may have no desktop. Without a desktop, nothing is shown.
@@ -77,6 +77,18 @@ impl Notifier for SessionNotifier {
     async fn disconnect(&self) {
         if let Some(desktop) = self.connected() {
             desktop.disconnect().await;
+        }
+    }
+
+    fn text_limits(&self) -> TextLimits {
+        self.connected()
+            .map_or(TextLimits::CONSERVATIVE, Notifier::text_limits)
+    }
+
+    async fn limits_changed(&self, known: TextLimits) {
+        match self.connected() {
+            Some(desktop) => desktop.limits_changed(known).await,
+            None => std::future::pending().await,
         }
     }
 

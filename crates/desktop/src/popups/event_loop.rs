@@ -10,17 +10,18 @@ use operator::clock::{ClockReading, TimeZone};
 use operator::inbox::{Inbox, InboxChange, RowNumber};
 use operator::{Session, join_result, phrases};
 use terok_clearance::wire::clearance2::ContainerState;
-use terok_clearance::{ContainerId, DisplayText, ShieldState, Timestamp, error_chain};
+use terok_clearance::{Action, ContainerId, DisplayText, ShieldState, Timestamp, error_chain};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::category::Categories;
 use super::model::{ClickOutcome, PopupCommand, PopupModel, PopupSlot, PopupUpdate};
+use super::screen_command::ScreenCommand;
 use crate::identity::{ContainerInspector, IdentityResolver};
 use crate::notifier::{
-    ActionKey, Closed, ContainerIdentity, NotificationId, NotificationOutcome, Notifier,
-    SandboxLifecycle,
+    ActionChoice, Closed, ContainerIdentity, NotificationId, NotificationOutcome, Notifier,
+    SandboxLifecycle, TextLimits,
 };
 
 /// Options of [`run_popups`].
@@ -32,6 +33,8 @@ pub struct PopupOptions {
     pub zone: TimeZone,
     /// The icon: a name of the icon theme, or a `file://` address.
     pub icon: Option<String>,
+    /// The command of the action that opens the screen; `None` leaves the action out.
+    pub open_screen: Option<ScreenCommand>,
 }
 
 /// Changes within this time lead to one update of the popups.
@@ -67,6 +70,9 @@ where
     let mut popups = PopupEventLoop {
         session,
         model: PopupModel::new(options.categories, options.zone, options.icon),
+        open_screen: options.open_screen,
+        windows: JoinSet::new(),
+        limits: TextLimits::CONSERVATIVE,
         notifier,
         resolver,
         lookups: JoinSet::new(),
@@ -76,6 +82,9 @@ where
         start: Instant::now(),
         first_pending_change: None,
     };
+    popups.apply_limits();
+    let can_open = popups.open_screen.is_some();
+    popups.model.set_can_open_screen(can_open, popups.now());
     let mut stop = std::pin::pin!(stop);
     let mut work = None;
     loop {
@@ -180,6 +189,11 @@ async fn run_jobs<N: Notifier>(
 struct PopupEventLoop<'a, N, I> {
     session: Session,
     model: PopupModel,
+    open_screen: Option<ScreenCommand>,
+    /// The windows opened by a click. Each ends with `true` if the command succeeded.
+    windows: JoinSet<bool>,
+    /// The limits that the model knows.
+    limits: TextLimits,
     notifier: &'a N,
     resolver: Arc<IdentityResolver<I>>,
     lookups: JoinSet<(ContainerId, ContainerIdentity)>,
@@ -230,6 +244,13 @@ impl<N: Notifier, I: ContainerInspector + 'static> PopupEventLoop<'_, N, I> {
                     self.model.set_identity(&container, identity, now);
                 }
             }
+            Some(ended) = self.windows.join_next() => {
+                if join_result(ended) == Some(false) {
+                    tracing::warn!("the terminal with the questions ended with a failure");
+                    self.forget_screen();
+                }
+            }
+            () = self.notifier.limits_changed(self.limits) => self.apply_limits(),
             () = sleep_until(wake.unwrap_or(self.start)), if wake.is_some() => {}
             changes = self.session.next() => {
                 self.first_pending_change.get_or_insert_with(Instant::now);
@@ -329,7 +350,7 @@ impl<N: Notifier, I: ContainerInspector + 'static> PopupEventLoop<'_, N, I> {
         let is_present = |(present, _): &(u64, NotificationId)| *present == version;
         let is_present = self.popup_ids.get(&slot).is_some_and(is_present);
         match outcome.closed {
-            Closed::Chosen(choice) => self.handle_click(slot, &choice.key, at),
+            Closed::Chosen(choice) => self.handle_click(slot, &choice, at),
             Closed::Dismissed | Closed::Expired => {
                 if is_present {
                     self.popup_ids.remove(&slot);
@@ -346,22 +367,60 @@ impl<N: Notifier, I: ContainerInspector + 'static> PopupEventLoop<'_, N, I> {
         }
     }
 
-    fn handle_click(&mut self, slot: PopupSlot, key: &ActionKey, at: ClockReading) {
-        match self
-            .model
-            .handle_click(slot, key.as_str(), self.session.inbox(), at)
-        {
-            ClickOutcome::Answer(row, action) => match self.session.answer(row, action) {
-                Ok(()) => tracing::info!(row = row.get(), %action, "answered by a click"),
-                Err(refusal) => {
-                    tracing::info!(row = row.get(), %action, %refusal, "ignored a click");
+    fn handle_click(&mut self, slot: PopupSlot, choice: &ActionChoice, at: ClockReading) {
+        let key = choice.key.as_str();
+        match self.model.handle_click(slot, key, self.session.inbox(), at) {
+            ClickOutcome::Answer(row, action) => self.answer(row, action),
+            ClickOutcome::Deny(rows) => {
+                for row in rows {
+                    self.answer(row, Action::Deny);
                 }
-            },
+            }
+            ClickOutcome::OpenScreen => self.show_screen(slot, choice.activation_token.as_deref()),
             ClickOutcome::Rejected(reason) => {
                 tracing::info!(reason, "ignored a click; showing the popup again");
             }
             ClickOutcome::Ignored => {}
         }
+    }
+
+    fn answer(&mut self, row: RowNumber, action: Action) {
+        match self.session.answer(row, action) {
+            Ok(()) => tracing::info!(row = row.get(), %action, "answered by a click"),
+            Err(refusal) => {
+                tracing::info!(row = row.get(), %action, %refusal, "ignored a click");
+            }
+        }
+    }
+
+    fn show_screen(&mut self, slot: PopupSlot, token: Option<&str>) {
+        let started = self
+            .open_screen
+            .as_ref()
+            .map(|command| command.spawn(token));
+        match started {
+            Some(Ok(mut window)) => {
+                let ended = async move { window.wait().await.is_ok_and(|status| status.success()) };
+                self.windows.spawn(ended);
+                self.model.mark_screen_opened(slot, self.now());
+            }
+            Some(Err(error)) => {
+                tracing::warn!(%error, "cannot start the terminal with the questions");
+                self.forget_screen();
+            }
+            None => {}
+        }
+    }
+
+    /// Stops offering to open the screen.
+    fn forget_screen(&mut self) {
+        self.open_screen = None;
+        self.model.mark_screen_failed(self.now());
+    }
+
+    fn apply_limits(&mut self) {
+        self.limits = self.notifier.text_limits();
+        self.model.set_limits(self.limits, self.now());
     }
 
     /// Returns the commands that are due, each with the affected notification.

@@ -11,8 +11,11 @@ use tokio::time::{Duration, Instant};
 use super::text;
 use crate::notifier::{Closed, Notification, NotificationId, NotificationOutcome, Notifier};
 
-/// A notification that waits for one choice. A click that comes too soon counts for nothing: the
-/// notification is shown again, with a line that says so.
+/// How often a popup is shown again that was closed too soon after it appeared.
+const MAX_EARLY_CLOSES: u32 = 3;
+
+/// A notification that waits for one choice. A click that comes too soon counts for nothing, on an
+/// action or beside: the notification is shown again, with a line that says so.
 pub struct GuardedPopup<'a, N: Notifier> {
     notifier: &'a N,
     notification: Notification,
@@ -20,6 +23,7 @@ pub struct GuardedPopup<'a, N: Notifier> {
     phase: PopupPhase<'a, N::Error>,
     guard: ClickGuard,
     guard_delay: Duration,
+    early_closes: u32,
     start: Instant,
 }
 
@@ -50,6 +54,7 @@ impl<'a, N: Notifier> GuardedPopup<'a, N> {
             phase: PopupPhase::Shown,
             guard: ClickGuard::default(),
             guard_delay: CLICK_GUARD_DELAY,
+            early_closes: 0,
             start,
         };
         popup.record_change(Instant::now());
@@ -126,8 +131,16 @@ impl<'a, N: Notifier> GuardedPopup<'a, N> {
             self.record_change(changed);
         }
         let clicked_at = self.since_start(outcome.at);
-        !matches!(outcome.closed, Closed::Chosen(_))
-            || self.guard.accepts_after(self.guard_delay, clicked_at)
+        let in_time = self.guard.accepts_after(self.guard_delay, clicked_at);
+        match outcome.closed {
+            Closed::Chosen(_) => in_time,
+            // A service that closes every popup at once would be asked for ever.
+            Closed::Dismissed if !in_time && !self.notification.actions.is_empty() => {
+                self.early_closes = self.early_closes.saturating_add(1);
+                self.early_closes > MAX_EARLY_CLOSES
+            }
+            Closed::Dismissed | Closed::Expired | Closed::ConnectionLost => true,
+        }
     }
 
     fn record_change(&mut self, at: Instant) {

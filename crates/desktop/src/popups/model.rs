@@ -2,6 +2,8 @@
 //! The model of the popups on the screen. Pure: changes of the inbox go in, commands to show and
 //! to close popups come out, at a limited rate.
 
+mod clicks;
+mod group;
 mod notices;
 mod question_popup;
 mod sandbox_directory;
@@ -9,17 +11,18 @@ mod sandbox_directory;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use terok_clearance::{Action, ContainerId};
+use terok_clearance::ContainerId;
 
 use super::category::{Categories, PopupCategory};
 use super::rate_limit::PopupRateLimiter;
-use super::text::{self, AnswerAvailability, PriorAnswerFailure};
-use crate::notifier::{ContainerIdentity, Notification};
+use super::text::{self, AnswerAvailability, PriorAnswerFailure, QuestionContext};
+use crate::notifier::{ContainerIdentity, Notification, TextLimits};
 use operator::answer_guard::ClickGuard;
 use operator::clock::{ClockReading, TimeZone};
-use operator::inbox::{HubId, Inbox, InboxChange, Row, RowEnd, RowNumber};
+use operator::inbox::{Inbox, InboxChange, Row, RowEnd, RowNumber};
 use operator::phrases;
 
+pub use clicks::ClickOutcome;
 use notices::NoticeQueue;
 use question_popup::{QuestionPopup, VisiblePopup};
 use sandbox_directory::SandboxDirectory;
@@ -59,17 +62,6 @@ pub struct PopupUpdate {
     pub is_final: bool,
 }
 
-/// The result of a click.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ClickOutcome {
-    /// The click answers this row.
-    Answer(RowNumber, Action),
-    /// The click does not count, for this reason. The question is shown again.
-    Rejected(&'static str),
-    /// The click was not in the popup of an open question.
-    Ignored,
-}
-
 /// The popups that are on the screen, and the changes that are due.
 #[derive(Debug)]
 pub struct PopupModel {
@@ -78,6 +70,13 @@ pub struct PopupModel {
     icon: Option<String>,
     questions: BTreeMap<RowNumber, QuestionPopup>,
     group_popup: Option<VisiblePopup>,
+    /// Whether the last click on the group popup came too soon.
+    group_click_ignored: bool,
+    group_early_closes: u32,
+    /// The text that the notifier shows.
+    limits: TextLimits,
+    /// Whether a popup can open the screen.
+    can_open: bool,
     /// The results that replace the popups of answered questions.
     results: VecDeque<(PopupSlot, Notification)>,
     notices: NoticeQueue,
@@ -100,6 +99,10 @@ impl PopupModel {
             icon,
             questions: BTreeMap::new(),
             group_popup: None,
+            group_click_ignored: false,
+            group_early_closes: 0,
+            limits: TextLimits::CONSERVATIVE,
+            can_open: false,
             results: VecDeque::new(),
             notices: NoticeQueue::default(),
             pending_closes: Vec::new(),
@@ -109,6 +112,22 @@ impl PopupModel {
             last_version: 0,
             click_guard: ClickGuard::default(),
             next_due: None,
+        }
+    }
+
+    /// Sets the text that the notifier shows. The default is [`TextLimits::CONSERVATIVE`].
+    pub fn set_limits(&mut self, limits: TextLimits, now: ClockReading) {
+        if self.limits != limits {
+            self.limits = limits;
+            self.schedule(now.monotonic);
+        }
+    }
+
+    /// Sets whether popups offer to open the screen with all questions. The default is `false`.
+    pub fn set_can_open_screen(&mut self, can_open: bool, now: ClockReading) {
+        if self.can_open != can_open {
+            self.can_open = can_open;
+            self.schedule(now.monotonic);
         }
     }
 
@@ -125,6 +144,7 @@ impl PopupModel {
                     let asked = self.questions.entry(*number).or_default();
                     asked.failure = None;
                     asked.dismissed_at = None;
+                    asked.early_closes = 0;
                     asked.click_ignored = false;
                 }
             }
@@ -239,63 +259,6 @@ impl PopupModel {
         commands
     }
 
-    /// Shows one popup about all `open` questions.
-    fn update_group(
-        &mut self,
-        open: &[RowNumber],
-        inbox: &Inbox,
-        now: Duration,
-        commands: &mut Vec<PopupCommand>,
-    ) {
-        let mut sandboxes: BTreeMap<(&HubId, &ContainerId), usize> = BTreeMap::new();
-        for row in open.iter().filter_map(|number| inbox.row(*number)) {
-            *sandboxes.entry((row.hub(), row.container())).or_default() += 1;
-        }
-        let named = sandboxes.into_iter().map(|((hub, container), count)| {
-            (
-                text::sandbox_label(&self.sandboxes.identity(hub, container)),
-                count,
-            )
-        });
-        let wanted = text::group_popup(named.collect());
-        let shown = self
-            .group_popup
-            .as_ref()
-            .map(|popup| (popup.slot, popup.posted_at, popup.shown == wanted));
-        match shown {
-            Some((_, _, true)) => {}
-            Some((_, posted, false)) if now < posted.saturating_add(MIN_COUNT_UPDATE_INTERVAL) => {
-                self.schedule(posted.saturating_add(MIN_COUNT_UPDATE_INTERVAL));
-            }
-            shown => {
-                if let Err(due) = self.rate_limiter.try_acquire(now) {
-                    self.schedule(due);
-                } else {
-                    let slot = shown.map_or_else(|| self.allocate_slot(), |(slot, ..)| slot);
-                    let update = self.build_update(slot, wanted.clone(), false);
-                    self.group_popup = Some(VisiblePopup::from_update(
-                        &update,
-                        wanted,
-                        String::new(),
-                        now,
-                    ));
-                    commands.push(PopupCommand::Show(Box::new(update)));
-                }
-            }
-        }
-        if self.group_popup.is_some() {
-            // Closed after the group popup appears, so that a popup is visible at every moment.
-            for asked in self.questions.values_mut() {
-                commands.extend(
-                    asked
-                        .popup
-                        .take()
-                        .map(|popup| PopupCommand::Close(popup.slot)),
-                );
-            }
-        }
-    }
-
     /// Shows a popup for each of the `open` questions.
     fn update_single(
         &mut self,
@@ -318,6 +281,8 @@ impl PopupModel {
             }
         }
         if !missing && let Some(popup) = self.group_popup.take() {
+            self.group_click_ignored = false;
+            self.group_early_closes = 0;
             commands.push(PopupCommand::Close(popup.slot));
         }
     }
@@ -340,10 +305,15 @@ impl PopupModel {
         };
         let known = self.sandboxes.identity(row.hub(), row.container());
         let identity = text::merge_identity(row.container(), row.dossier(), &known);
-        let failure = asked.failure.as_ref();
-        let too_soon = asked.click_ignored;
-        let mut wanted =
-            text::question_popup(row, identity, availability, failure, too_soon, &self.zone);
+        let context = QuestionContext {
+            availability,
+            failure: asked.failure.as_ref(),
+            too_soon: asked.click_ignored,
+            can_open: self.can_open,
+            zone: &self.zone,
+        };
+        let wanted = text::question_popup(row, identity, &context);
+        let mut wanted = wanted.fitted_to(&self.limits);
         wanted.icon.clone_from(&self.icon);
         let opens = phrases::describe_allow_effect(row);
         let mut slot = None;
@@ -421,103 +391,6 @@ impl PopupModel {
     /// Records a change of the screen reported by the notifier, `at` on the monotonic clock.
     pub fn record_layout_change(&mut self, at: Duration) {
         self.click_guard.record_change(at);
-    }
-
-    /// Decides whether a click on an action of the popup in `slot` is an answer. The click must
-    /// come at least [`super::CLICK_GUARD_DELAY`] after the last change of the popups, and the
-    /// answer must open the scope that the popup showed. Otherwise the question is shown again.
-    pub fn handle_click(
-        &mut self,
-        slot: PopupSlot,
-        key: &str,
-        inbox: &Inbox,
-        clicked_at: ClockReading,
-    ) -> ClickOutcome {
-        let clicked_at = clicked_at.monotonic;
-        let was_readable = self.click_guard.accepts(clicked_at);
-        // The popups below move up, so the second click of a double click could hit another popup.
-        self.click_guard.record_change(clicked_at);
-        let asked = self.questions.iter_mut().find_map(|(number, asked)| {
-            let popup = asked.popup.as_mut().filter(|popup| popup.slot == slot)?;
-            Some((*number, popup))
-        });
-        let Some((number, popup)) = asked else {
-            return ClickOutcome::Ignored;
-        };
-        let (Some(action), Some(row)) = (text::parse_answer(key), inbox.row(number)) else {
-            return ClickOutcome::Ignored;
-        };
-        if row.answering().is_some() {
-            return ClickOutcome::Ignored;
-        }
-        // Many desktops remove a popup at a click, in spite of the `resident` hint.
-        popup.maybe_gone = true;
-        self.next_due = Some(clicked_at);
-        if popup.opens != phrases::describe_allow_effect(row) {
-            return ClickOutcome::Rejected(
-                "the scope of the question has changed since the popup was shown",
-            );
-        }
-        if !was_readable {
-            if let Some(asked) = self.questions.get_mut(&number) {
-                asked.click_ignored = true;
-            }
-            return ClickOutcome::Rejected("the click came too soon after a change of the popups");
-        }
-        ClickOutcome::Answer(number, action)
-    }
-
-    /// Records that a popup was closed or expired, which is no answer. The question is shown again
-    /// if another packet is blocked after 30 seconds.
-    pub fn handle_closed(
-        &mut self,
-        slot: PopupSlot,
-        version: u64,
-        inbox: &Inbox,
-        now: ClockReading,
-    ) {
-        let is_it = |popup: &mut VisiblePopup| (popup.slot, popup.version) == (slot, version);
-        // The popups below move up, under the pointer.
-        self.click_guard.record_change(now.monotonic);
-        if self.group_popup.take_if(is_it).is_some() {
-            for asked in self.questions.values_mut() {
-                asked.dismissed_at.get_or_insert(now.monotonic);
-            }
-            return;
-        }
-        for (number, asked) in &mut self.questions {
-            let answering = inbox
-                .row(*number)
-                .is_some_and(|row| row.answering().is_some());
-            let Some(popup) = asked
-                .popup
-                .as_mut()
-                .filter(|popup| (popup.slot, popup.version) == (slot, version))
-            else {
-                continue;
-            };
-            if answering || popup.maybe_gone {
-                // The slot stays reserved for the result.
-                popup.maybe_gone = true;
-            } else {
-                asked.popup = None;
-                asked.click_ignored = false;
-                asked.dismissed_at = Some(now.monotonic);
-            }
-            return;
-        }
-        self.sandboxes.remove_alert(slot);
-    }
-
-    /// Records that a popup was lost with the desktop's connection. The question is shown again.
-    pub fn mark_lost(&mut self, slot: PopupSlot, version: u64, now: ClockReading) {
-        let is_it = |popup: &mut VisiblePopup| (popup.slot, popup.version) == (slot, version);
-        self.click_guard.record_change(now.monotonic);
-        self.group_popup.take_if(is_it);
-        for asked in self.questions.values_mut() {
-            asked.popup.take_if(is_it);
-        }
-        self.schedule(now.monotonic);
     }
 
     /// Returns the slots of the popups that stay on the screen until closed.

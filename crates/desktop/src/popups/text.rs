@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The texts of popups. Titles and first lines are the same as in the Python stack; the other lines
-//! describe the effect of an answer.
+//! The texts of popups. What Allow opens comes first, because services clip the end; title and the
+//! lines about sandbox, protocol and count are the same as in the Python stack.
 
 use std::net::Ipv6Addr;
 
+use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::ContainerState;
 use terok_clearance::{
     Action, ContainerId, Decision, DecisionAction, DisplayText, Dossier, Protocol, ShieldState,
 };
 
+use crate::notifier::text_limits::cut_middle;
 use crate::notifier::{
     self, ContainerIdentity, Notification, NotificationExpiry, NotificationHints,
     NotificationUrgency,
@@ -19,10 +21,15 @@ use operator::phrases;
 
 /// Maximum sandboxes that a group popup names.
 const MAX_NAMED_SANDBOXES: usize = 4;
-/// The line shown by notification services without buttons.
+/// Where to answer if a question has no id that can be typed.
 const TERMINAL_HINT: &str = "Answer in a terminal: terok-clearance tui";
+/// Maximum characters of an id or a destination that a person is asked to type.
+const MAX_TYPED_CHARS: usize = 48;
 
-/// The first line of a popup after a click that came too soon.
+/// Maximum columns of a sandbox's name in the list of a group popup.
+const MAX_LISTED_SANDBOX_COLUMNS: usize = 16;
+
+/// The line of a popup after a click or a close that came too soon.
 const TOO_SOON_TEXT: &str = "The click came too soon after this appeared, so it was not taken. \
 Choose again.";
 
@@ -134,32 +141,84 @@ const fn verb(action: Action) -> &'static str {
     }
 }
 
-/// Returns the actions of a question. Many desktops draw no more than two buttons.
-pub(super) fn answer_actions() -> Vec<notifier::NotificationAction> {
-    ["allow:Allow", "deny:Deny"]
-        .iter()
-        .filter_map(|choice| choice.parse().ok())
-        .collect()
+fn parse_actions(choices: &[&str]) -> Vec<notifier::NotificationAction> {
+    let choices = choices.iter();
+    choices.filter_map(|choice| choice.parse().ok()).collect()
 }
 
-/// Converts a key of [`answer_actions`] to the answer.
-pub(super) fn parse_answer(key: &str) -> Option<Action> {
+/// Returns the action that opens the screen, if it can be opened.
+fn open_action(can_open: bool) -> Vec<notifier::NotificationAction> {
+    parse_actions(if can_open { &["open:Open"] } else { &[] })
+}
+
+/// The meaning of a click on an action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PopupAction {
+    /// Answers the question of the popup.
+    Answer(Action),
+    /// Denies the questions that the popup lists.
+    DenyListed,
+    /// Opens the screen with all questions.
+    OpenScreen,
+}
+
+/// Converts the key of an action. The label of `deny` varies.
+pub(super) fn parse_choice(key: &str) -> Option<PopupAction> {
     match key {
-        "allow" => Some(Action::Allow),
-        "deny" => Some(Action::Deny),
+        "allow" => Some(PopupAction::Answer(Action::Allow)),
+        "deny" => Some(PopupAction::Answer(Action::Deny)),
+        "deny-listed" => Some(PopupAction::DenyListed),
+        "open" => Some(PopupAction::OpenScreen),
         _ => None,
     }
 }
 
-/// Returns the popup of a question. `too_soon` adds the line about a click that came too soon.
+/// Returns the line that says how to answer the question without buttons.
+///
+/// The line has the id only if a shell reads it as one plain word: a reader chooses the id.
+fn answer_hint(row: &Row) -> String {
+    let is_plain = |word: &str| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | ':' | '-');
+        word.len() <= MAX_TYPED_CHARS && !word.starts_with('-') && word.chars().all(plain)
+    };
+    let (id, dest) = (row.request().id.as_str(), row.dest().as_str());
+    match row.protocol_version() {
+        ProtocolVersion::Clearance2 if is_plain(id) => {
+            format!("To answer, type: terok-clearance allow {id} (or deny)")
+        }
+        // Such a hub does not list its questions, so that the command needs the destination.
+        ProtocolVersion::Clearance1 if is_plain(id) && is_plain(dest) => {
+            format!("To answer, type: terok-clearance allow {id} --expect {dest} (or deny)")
+        }
+        _ => TERMINAL_HINT.to_owned(),
+    }
+}
+
+/// What the popup of a question has besides the question.
+#[derive(Debug)]
+pub(super) struct QuestionContext<'a> {
+    pub(super) availability: AnswerAvailability,
+    pub(super) failure: Option<&'a PriorAnswerFailure>,
+    /// Whether the last click came too soon.
+    pub(super) too_soon: bool,
+    /// Whether the screen can be opened.
+    pub(super) can_open: bool,
+    pub(super) zone: &'a TimeZone,
+}
+
+/// Returns the popup of a question.
 pub(super) fn question_popup(
     row: &Row,
     identity: ContainerIdentity,
-    availability: AnswerAvailability,
-    failure: Option<&PriorAnswerFailure>,
-    too_soon: bool,
-    zone: &TimeZone,
+    context: &QuestionContext<'_>,
 ) -> Notification {
+    let QuestionContext {
+        availability,
+        failure,
+        too_soon,
+        can_open,
+        zone,
+    } = *context;
     let dest = row.dest();
     let summary = match failure {
         None => format!("Blocked: {}", target_text(row)),
@@ -168,25 +227,19 @@ pub(super) fn question_popup(
             format!("{} unsure: {dest}", verb(*action))
         }
     };
-    let mut lines = vec![
-        subject_line(&identity),
-        format!("Protocol: {}", protocol_name(row.request().protocol)),
-    ];
-    if let Some(zone) = phrases::describe_zone(row) {
-        lines.push(format!("Destination: {zone}"));
-    }
-    if let Some(name) = phrases::unicode_name(dest) {
-        lines.push(format!("Name: {dest} ({name})"));
-    }
-    if let Some(lookup) = phrases::describe_lookup(row) {
-        lines.push(format!("Lookup: {lookup}"));
-    }
-    if let Some(process) = phrases::describe_process(row) {
-        lines.push(format!("Process: {process}"));
-    }
-    // Without the length of the wait: a popup is not updated as time passes.
-    if let Some(waiting) = phrases::describe_waiting(row, Some(zone), None) {
-        lines.push(format!("Waiting: {waiting}"));
+    let mut lines = vec![match availability {
+        AnswerAvailability::Available => {
+            format!("Allow opens {}", phrases::describe_allow_effect(row))
+        }
+        AnswerAvailability::HubAway => {
+            "The hub is disconnected; the question can be answered once it is back.".to_owned()
+        }
+        AnswerAvailability::ForgottenByHub => {
+            "The hub was restarted; the next packet asks again.".to_owned()
+        }
+    }];
+    if too_soon {
+        lines.push(TOO_SOON_TEXT.to_owned());
     }
     match failure {
         None => {}
@@ -204,39 +257,47 @@ pub(super) fn question_popup(
             ));
         }
     }
-    lines.push(match availability {
-        AnswerAvailability::Available => {
-            format!("Allow opens {}", phrases::describe_allow_effect(row))
-        }
-        AnswerAvailability::HubAway => {
-            "The hub is disconnected; the question can be answered once it is back.".to_owned()
-        }
-        AnswerAvailability::ForgottenByHub => {
-            "The hub was restarted; the next packet asks again.".to_owned()
-        }
-    });
+    lines.push(subject_line(&identity));
+    lines.push(format!(
+        "Protocol: {}",
+        protocol_name(row.request().protocol)
+    ));
+    if let Some(zone) = phrases::describe_zone(row) {
+        lines.push(format!("Destination: {zone}"));
+    }
+    if let Some(name) = phrases::unicode_name(dest) {
+        lines.push(format!("Name: {dest} ({name})"));
+    }
+    if let Some(lookup) = phrases::describe_lookup(row) {
+        lines.push(format!("Lookup: {lookup}"));
+    }
+    if let Some(process) = phrases::describe_process(row) {
+        lines.push(format!("Process: {process}"));
+    }
+    // Without the length of the wait: a popup is not updated as time passes.
+    if let Some(waiting) = phrases::describe_waiting(row, Some(zone), None) {
+        lines.push(format!("Waiting: {waiting}"));
+    }
     if row.count() > 1 {
         let (count, since) = (row.count(), zone.format_time(row.first_seen()));
         lines.push(format!("Blocked {count} times since {since}"));
     }
-    let body = lines.join("\n");
-    Notification {
-        body: if too_soon {
-            with_too_soon_line(&body)
-        } else {
-            body
-        },
-        actions: if availability == AnswerAvailability::Available {
-            answer_actions()
-        } else {
-            Vec::new()
-        },
+    let mut notification = Notification {
+        body: lines.join("\n"),
         expiry: NotificationExpiry::Never,
         hints: QUESTION_HINTS,
         identity,
-        buttonless_hint: Some(TERMINAL_HINT.to_owned()),
         ..Notification::new(&summary)
+    };
+    if availability == AnswerAvailability::Available {
+        // Many desktops draw no more than two buttons.
+        notification.actions = parse_actions(&["allow:Allow", "deny:Deny"]);
+        notification.fallback_actions = open_action(can_open);
+        notification.buttonless_hint = Some(answer_hint(row));
+        notification.essential_lines = 1;
+        notification.long_name = Some(dest.to_string());
     }
+    notification
 }
 
 /// Returns the popup that replaces an answered question; `None` for a dismissed one.
@@ -267,11 +328,55 @@ pub(super) fn answered_popup(
     })
 }
 
-/// Returns the popup that stands for many questions and lists the number of questions per sandbox.
-pub(super) fn group_popup(mut sandboxes: Vec<(String, usize)>) -> Notification {
+/// The questions of a group popup that a click denies.
+#[derive(Debug)]
+pub(super) struct ListedQuestions {
+    /// One line for each question that is shown whole.
+    pub(super) lines: Vec<String>,
+    /// The number of open questions that are not listed.
+    pub(super) unlisted: usize,
+}
+
+/// Returns the line of a question in a group popup. Several sandboxes are named.
+pub(super) fn group_line(row: &Row, sandbox: Option<&str>) -> String {
+    let dest = phrases::describe_dest_briefly(row);
+    match sandbox {
+        Some(sandbox) => format!(
+            "{dest} ({})",
+            cut_middle(sandbox, MAX_LISTED_SANDBOX_COLUMNS)
+        ),
+        None => dest,
+    }
+}
+
+/// Returns the popup that stands for many questions: it lists the oldest ones, which a click
+/// denies, and the number of questions per sandbox.
+pub(super) fn group_popup(
+    mut sandboxes: Vec<(String, usize)>,
+    listed: ListedQuestions,
+    too_soon: bool,
+    can_open: bool,
+) -> Notification {
+    let ListedQuestions {
+        mut lines,
+        unlisted,
+    } = listed;
+    let essential_lines = lines.len();
+    let deny = match (essential_lines, unlisted) {
+        (0, _) => String::new(),
+        (_, 0) => "deny-listed:Deny all".to_owned(),
+        (1, _) => "deny-listed:Deny this one".to_owned(),
+        (count, _) => format!("deny-listed:Deny these {count}"),
+    };
+    match (essential_lines, unlisted) {
+        (_, 0) | (0, _) => {}
+        (_, count) => lines.push(format!("and {count} more")),
+    }
+    if too_soon {
+        lines.push(TOO_SOON_TEXT.to_owned());
+    }
     let questions: usize = sandboxes.iter().map(|(_, count)| count).sum();
     sandboxes.sort_by(|(a, more), (b, count)| count.cmp(more).then_with(|| a.cmp(b)));
-    let mut lines = Vec::new();
     let from = if let [(only, _)] = sandboxes.as_slice() {
         only.clone()
     } else {
@@ -284,11 +389,21 @@ pub(super) fn group_popup(mut sandboxes: Vec<(String, usize)>) -> Notification {
         1 => lines.push("and 1 more sandbox".to_owned()),
         more => lines.push(format!("and {more} more sandboxes")),
     }
-    lines.push(TERMINAL_HINT.to_owned());
+    let open = open_action(can_open);
+    let mut actions = parse_actions(&[&deny]);
+    actions.extend(open.iter().cloned());
+    // Without a button that opens the screen, the popup says where to allow.
+    if open.is_empty() {
+        lines.push(TERMINAL_HINT.to_owned());
+    }
     Notification {
         body: lines.join("\n"),
         expiry: NotificationExpiry::Never,
         hints: QUESTION_HINTS,
+        buttonless_hint: (!open.is_empty()).then(|| TERMINAL_HINT.to_owned()),
+        essential_lines,
+        fallback_actions: open,
+        actions,
         ..Notification::new(&format!("{questions} questions from {from}"))
     }
 }

@@ -32,6 +32,8 @@ pub(crate) async fn connect(bus: &TestBus) -> Connection {
 pub(crate) struct ScriptedService {
     pub(crate) connection: Connection,
     calls: MessageStream,
+    /// The name and the vendor in the reply to `GetServerInformation`.
+    pub(crate) server: (&'static str, &'static str),
 }
 
 /// The arguments of a `Notify`.
@@ -65,7 +67,12 @@ impl ScriptedService {
     pub(crate) async fn start(bus: &TestBus) -> Self {
         let connection = connect(bus).await;
         let calls = MessageStream::from(&connection);
-        let service = Self { connection, calls };
+        let server = ("scripted", "test");
+        let service = Self {
+            connection,
+            calls,
+            server,
+        };
         service.take_name().await;
         service
     }
@@ -92,9 +99,15 @@ impl ScriptedService {
     pub(crate) async fn any_call(&mut self) -> Message {
         loop {
             let message = self.calls.next().await.unwrap().unwrap();
-            if message.message_type() == Type::MethodCall {
-                return message;
+            if message.message_type() != Type::MethodCall {
+                continue;
             }
+            if message.header().member().unwrap().as_str() == "GetServerInformation" {
+                let (name, vendor) = self.server;
+                self.reply(&message, &(name, vendor, "1", "1.2")).await;
+                continue;
+            }
+            return message;
         }
     }
 

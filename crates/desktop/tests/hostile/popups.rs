@@ -9,7 +9,7 @@ use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::{ContainerState, Event, Request};
 use terok_clearance::{Decision, DisplayText, ShieldState};
 use terok_clearance_desktop::notifier::{
-    ContainerIdentity, DbusNotifier, Notification, NotificationId, Notifier as _,
+    ContainerIdentity, DbusNotifier, Notification, NotificationId, Notifier as _, TextLimits,
 };
 use test_support::questions::question as test_question;
 use test_support::test_bus::TestBus;
@@ -66,6 +66,11 @@ fn popups(text: &str) -> Vec<Notification> {
         harness: PopupHarness::connected(),
         shown: Vec::new(),
     };
+    // All of a text. A service gets no more than it shows.
+    let now = popups.harness.now();
+    let model = &mut popups.harness.model;
+    model.set_limits(TextLimits::UNLIMITED, now);
+    model.set_can_open_screen(true, now);
     for place in hub::PLACES {
         let asked = question(place, text);
         popups.receive(Event::Pending(Arc::clone(&asked)));

@@ -148,7 +148,9 @@ fn a_popup_that_appeared_or_moved_recently_rejects_clicks() {
     );
     let body = harness.body("Blocked: a.example");
     assert!(
-        body.starts_with("The click came too soon") && body.contains("Choose again.\nTask: "),
+        body.starts_with("Allow opens ")
+            && body.contains("\nThe click came too soon")
+            && body.contains("Choose again.\nTask: "),
         "{body}"
     );
     harness.wait(ms);
@@ -307,5 +309,60 @@ fn results_are_not_shown_without_their_category() {
     let answers = harness.answer("Blocked", "allow");
     let by = decided(&answers[0].request, Action::Allow, "");
     harness.apply_reply(&answers[0], OperatorReply::Decided(by));
+    assert!(harness.screen.is_empty(), "{:?}", harness.titles());
+}
+
+/// A click beside the buttons closes a popup at most services. It was not meant for a popup that
+/// has just come.
+#[test]
+fn a_popup_that_is_closed_too_soon_is_shown_again_a_few_times() {
+    let ms = u64::try_from(CLICK_GUARD_DELAY.as_millis()).unwrap();
+    for (wait, comes_again) in [(0, true), (200, true), (ms - 1, true), (ms, false)] {
+        let mut harness = PopupHarness::connected();
+        harness.receive_question(1, "a.example");
+        harness.wait(wait);
+        harness.close("Blocked");
+        harness.wait(1000);
+        assert_eq!(harness.screen.len(), usize::from(comes_again), "{wait} ms");
+        if comes_again {
+            let body = harness.body("Blocked: a.example");
+            assert!(body.contains("\nThe click came too soon"), "{body}");
+            harness.wait(ms);
+            assert!(matches!(
+                harness.click("Blocked", "allow"),
+                ClickOutcome::Answer(..)
+            ));
+        }
+    }
+    // A service that closes every popup at once is not asked for ever.
+    let mut harness = PopupHarness::connected();
+    harness.receive_question(1, "a.example");
+    let mut closes = 0;
+    while !harness.screen.is_empty() {
+        harness.close("Blocked");
+        harness.flush();
+        closes += 1;
+        assert!(closes < 10, "it comes again for ever");
+    }
+    assert_eq!(harness.inbox.rows().len(), 1, "the question stays");
+}
+
+#[test]
+fn a_group_that_is_closed_too_soon_is_shown_again() {
+    let mut harness = PopupHarness::connected();
+    for n in 1..=5 {
+        harness.receive_question(n, &format!("host{n}.example"));
+    }
+    let now = harness.clock;
+    harness.model.record_layout_change(now);
+    harness.wait(200);
+    harness.close("5 questions");
+    harness.flush();
+    assert_eq!(
+        harness.titles(),
+        ["5 questions from warp/build-42 \u{b7} web"]
+    );
+    harness.wait(5000);
+    harness.close("5 questions");
     assert!(harness.screen.is_empty(), "{:?}", harness.titles());
 }

@@ -226,7 +226,7 @@ async fn a_popup_lost_with_the_service_is_shown_again() {
     let mut harness = PopupsHarness::start(false);
     harness.hub.report(blocked(1, "a.example"));
     let (mut id, mut popup) = harness.notification("Blocked: a.example:443").await;
-    while !popup.body.starts_with("Container: podman-web\n") {
+    while !popup.body.contains("\nContainer: podman-web\n") {
         (id, popup) = harness.notification("Blocked: a.example:443").await;
     }
     tokio::task::yield_now().await;
@@ -251,7 +251,7 @@ async fn a_choice_becomes_an_order_and_the_result_replaces_the_popup() {
     );
     // The popup is shown before the container engine has returned the name.
     let mut named = popup;
-    while !named.body.starts_with("Container: podman-web\n") {
+    while !named.body.contains("\nContainer: podman-web\n") {
         (_, named) = harness.notification("Blocked: a.example:443").await;
     }
     harness.choose(id, "allow").await;

@@ -164,9 +164,15 @@ impl PopupHarness {
         assert!(offered, "{title} has no {key}");
         self.screen.remove(&slot);
         let now = self.now();
-        let click = self.model.handle_click(slot, key, &self.inbox, now);
+        let click = self.click_key(slot, key);
         self.model.handle_closed(slot, version, &self.inbox, now);
         click
+    }
+
+    /// Reports a click on an action that the popup may not have.
+    pub(crate) fn click_key(&mut self, slot: PopupSlot, key: &str) -> ClickOutcome {
+        let now = self.now();
+        self.model.handle_click(slot, key, &self.inbox, now)
     }
 
     /// Clicks, and returns the answers for the hub.

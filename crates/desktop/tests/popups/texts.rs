@@ -5,8 +5,9 @@ use serde_json::{Value, json};
 use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::Event;
 use terok_clearance_desktop::notifier::{
-    NotificationAction, NotificationExpiry, NotificationUrgency,
+    Notification, NotificationAction, NotificationExpiry, NotificationUrgency, TextLimits,
 };
+use terok_clearance_desktop::popups::ClickOutcome;
 use test_support::questions::NOON_MICROS;
 
 use crate::harness::{PopupHarness, web_question};
@@ -34,17 +35,17 @@ fn a_question_names_sandbox_destination_and_scope() {
     check(
         json!({}),
         "Blocked: api.example.com:443",
-        &format!("Task: warp/build-42 \u{b7} web\nProtocol: TCP\n{opens}"),
+        &format!("{opens}\nTask: warp/build-42 \u{b7} web\nProtocol: TCP"),
     );
     check(
         json!({"dossier": {"name": "builder"}, "count": 3}),
         "Blocked: api.example.com:443",
-        &format!("Container: builder\nProtocol: TCP\n{opens}\nBlocked 3 times since 12:42:08"),
+        &format!("{opens}\nContainer: builder\nProtocol: TCP\nBlocked 3 times since 12:42:08"),
     );
     check(
         json!({"dossier": {}, "process": {"pid": 7, "uid": 1000, "name": "curl", "command": []}}),
         "Blocked: api.example.com:443",
-        &format!("Container: web\nProtocol: TCP\nProcess: says it is curl (process 7)\n{opens}"),
+        &format!("{opens}\nContainer: web\nProtocol: TCP\nProcess: says it is curl (process 7)"),
     );
     check(
         json!({
@@ -53,7 +54,7 @@ fn a_question_names_sandbox_destination_and_scope() {
             "dossier": {"project": "warp", "task": "b"},
         }),
         "Blocked: [2001:db8::7]:443",
-        "Task: warp/b\nProtocol: UDP\nAllow opens udp port 443 of 2001:db8::7 for 60 s",
+        "Allow opens udp port 443 of 2001:db8::7 for 60 s\nTask: warp/b\nProtocol: UDP",
     );
     let unresolved = json!({
         "dest": "xn--bcher-kva.example", "address": "xn--bcher-kva.example", "waiting": 2,
@@ -63,9 +64,9 @@ fn a_question_names_sandbox_destination_and_scope() {
     check(
         unresolved,
         "Blocked: xn--bcher-kva.example:443",
-        "Container: web\nProtocol: TCP\nName: xn--bcher-kva.example (b\u{fc}cher.example)\n\
-         Process: not known\nWaiting: 2 connections wait, since 12:42:07\n\
-         Allow opens tcp port 443 of xn--bcher-kva.example for 60 s",
+        "Allow opens tcp port 443 of xn--bcher-kva.example for 60 s\n\
+         Container: web\nProtocol: TCP\nName: xn--bcher-kva.example (b\u{fc}cher.example)\n\
+         Process: not known\nWaiting: 2 connections wait, since 12:42:07",
     );
     check(
         json!({
@@ -78,11 +79,11 @@ fn a_question_names_sandbox_destination_and_scope() {
             },
         }),
         "Blocked: 10.0.0.7:443",
-        "Container: web\nProtocol: TCP\nDestination: on your local network\n\
+        "Allow opens tcp port 443 of 10.0.0.7 for 60 s\n\
+         Container: web\nProtocol: TCP\nDestination: on your local network\n\
          Lookup: name nas.example leads there\n\
          Process: says it is curl (process 7, /home/u); started by: bash; 2 processes share the \
-         socket\nWaiting: gave up after 15 s; an answer serves the next attempt\n\
-         Allow opens tcp port 443 of 10.0.0.7 for 60 s",
+         socket\nWaiting: gave up after 15 s; an answer serves the next attempt",
     );
     check(
         json!({
@@ -91,7 +92,7 @@ fn a_question_names_sandbox_destination_and_scope() {
             "scope": {"dest": "192.0.2.7", "protocol": "icmp", "keep": "always"},
         }),
         "Blocked: 192.0.2.7",
-        "Container: web\nProtocol: icmp\nAllow opens all icmp of 192.0.2.7 in every sandbox, for good",
+        "Allow opens all icmp of 192.0.2.7 in every sandbox, for good\nContainer: web\nProtocol: icmp",
     );
 }
 
@@ -122,4 +123,114 @@ fn a_repeated_question_is_one_popup() {
     let body = harness.body("Blocked");
     assert!(body.ends_with("Blocked 99 times since 12:42:08"), "{body}");
     assert!(harness.posts <= 4, "{} posts", harness.posts);
+}
+
+fn labels(popup: &Notification) -> Vec<&str> {
+    let actions = popup.actions.iter();
+    actions.map(NotificationAction::label).collect()
+}
+
+/// Invariant 4: what a service may cut cannot be allowed.
+#[test]
+fn a_name_that_may_be_cut_has_no_allow() {
+    let letters = "x".repeat(63);
+    let label = |count: usize| letters[..count].to_owned();
+    for (name, allowed) in [
+        ("objects.githubusercontent.com".to_owned(), true),
+        (format!("{}.example", label(50)), true),
+        (format!("{}.{}.example", label(60), label(20)), false),
+        (
+            format!(
+                "www.bank.example.{l}.{l}.{}.evil.example",
+                label(52),
+                l = label(63)
+            ),
+            false,
+        ),
+        (
+            format!("{}evil.example", "www.bank.example.".repeat(10)),
+            false,
+        ),
+        // No host name, but a hub passes on what a reader wrote.
+        (
+            format!("www.bank.example{}evil.example", " ".repeat(180)),
+            false,
+        ),
+    ] {
+        let mut harness = PopupHarness::connected();
+        harness.receive_question(1, &name);
+        harness.wait(2000);
+        let (slot, _, popup) = harness.popup("Blocked: ");
+        if allowed {
+            assert_eq!(labels(&popup), ["Allow", "Deny"], "{name}");
+            assert!(
+                popup
+                    .body
+                    .starts_with(&format!("Allow opens tcp port 443 of {name} ("))
+            );
+            continue;
+        }
+        assert!(popup.actions.is_empty(), "{popup:?}");
+        let click = { &mut harness }.click_key(slot, "allow");
+        assert_eq!(click, ClickOutcome::Ignored);
+        let (first, rest) = popup.body.split_once('\n').unwrap();
+        for text in [
+            popup.summary.trim_end_matches(":443"),
+            first.split(" (").next().unwrap(),
+        ] {
+            let (start, end) = text.split_once('\u{2026}').unwrap();
+            assert!(text.contains(&name[..8]) && start.len() > 12, "{text}");
+            assert!(end.len() > 10 && name.ends_with(end), "{text}");
+        }
+        assert!(rest.starts_with("To answer, type: terok-clearance allow web:1 (or deny)\n"));
+        // With a terminal, the screen can be opened.
+        let now = harness.now();
+        harness.model.set_can_open_screen(true, now);
+        harness.wait(2000);
+        assert_eq!(labels(&harness.popup("Blocked: ").2), ["Open"]);
+        // A notifier that shows all of it offers all of it.
+        let now = harness.now();
+        harness.model.set_limits(TextLimits::UNLIMITED, now);
+        harness.wait(2000);
+        let (.., whole) = harness.popup("Blocked: ");
+        assert_eq!(labels(&whole), ["Allow", "Deny"]);
+        assert_eq!(whole.summary, format!("Blocked: {name}:443"));
+    }
+}
+
+/// The command is one that a person can type, and a shell reads as it is meant.
+#[test]
+fn the_line_how_to_answer_names_the_id_if_it_can_be_typed() {
+    let v2 = ProtocolVersion::Clearance2;
+    let by_id = "To answer, type: terok-clearance allow web:17 (or deny)";
+    let on_screen = "Answer in a terminal: terok-clearance tui";
+    for (version, id, dest, expected) in [
+        (v2, "web:17", "a.example", by_id),
+        (v2, "web:17;reboot", "a.example", on_screen),
+        (v2, "$(reboot)", "a.example", on_screen),
+        (v2, "--help", "a.example", on_screen),
+        (v2, &"w".repeat(60), "a.example", on_screen),
+        (
+            ProtocolVersion::Clearance1,
+            "web:17",
+            "a.example",
+            "To answer, type: terok-clearance allow web:17 --expect a.example (or deny)",
+        ),
+        (
+            ProtocolVersion::Clearance1,
+            "web:17",
+            "a; reboot",
+            on_screen,
+        ),
+    ] {
+        let mut harness = PopupHarness::with("all", version);
+        let asked = web_question(1, dest, json!({ "id": id }));
+        harness.receive(Event::Pending(asked));
+        let (.., popup) = harness.popup("Blocked: ");
+        assert_eq!(
+            popup.buttonless_hint.as_deref(),
+            Some(expected),
+            "{id} {dest}"
+        );
+    }
 }

@@ -62,6 +62,11 @@ pub(super) enum NotificationSignal {
 pub(super) enum DbusReply {
     Shown(u32),
     Capabilities(Vec<String>),
+    /// The name and the vendor of the service.
+    ServerInformation {
+        name: String,
+        vendor: String,
+    },
     Empty,
     /// The error of the service.
     Refused(String),
@@ -84,6 +89,7 @@ pub(super) struct QueuedCall {
 #[derive(Debug)]
 pub(super) enum DbusCall {
     Capabilities,
+    ServerInformation,
     Notify {
         notification: Box<Notification>,
         texts: RenderedTexts,

@@ -1,39 +1,70 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The texts of a notification, adapted to the capabilities of a service.
 
-use crate::notifier::Notification;
+use crate::notifier::{Notification, NotificationAction, TextLimits};
 
 /// Maximum characters of a title and of a body: a popup larger than the screen hides the buttons.
 const MAX_TITLE_CHARS: usize = 256;
 const MAX_BODY_CHARS: usize = 4096;
 
+/// How a service shows actions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ActionDisplay {
+    /// Not, or not known.
+    None,
+    /// In a menu, if the operator has set one up.
+    Menu,
+    Buttons,
+}
+
 /// The capabilities of the service that change the texts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct NotificationCapabilities {
-    /// Actions are shown as buttons.
-    pub(super) actions: bool,
+    pub(super) actions: ActionDisplay,
     /// The body is shown below the title.
     pub(super) body: bool,
     /// The body is interpreted as markup.
     pub(super) markup: bool,
+    /// The text that is shown whole.
+    pub(super) limits: TextLimits,
 }
 
 impl NotificationCapabilities {
-    pub(super) fn from_names(names: &[String]) -> Self {
+    /// The capabilities of a service that does not tell them.
+    pub(super) const LEAST: Self = Self {
+        actions: ActionDisplay::None,
+        body: true,
+        markup: false,
+        limits: TextLimits::CONSERVATIVE,
+    };
+
+    /// Returns the capabilities with these `names`, of a service with these buttons and limits.
+    pub(super) fn new(names: &[String], (buttons, limits): (bool, TextLimits)) -> Self {
         let has = |name: &str| names.iter().any(|known| known == name);
         Self {
-            actions: has("actions"),
+            actions: match (has("actions"), buttons) {
+                (false, _) => ActionDisplay::None,
+                (true, false) => ActionDisplay::Menu,
+                (true, true) => ActionDisplay::Buttons,
+            },
             body: has("body"),
             markup: has("body-markup"),
+            limits,
         }
+    }
+
+    /// Returns `true` if actions are shown as buttons.
+    pub(super) fn has_buttons(&self) -> bool {
+        self.actions == ActionDisplay::Buttons
     }
 }
 
-/// The texts in the form that is sent.
+/// The texts and the actions in the form that is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RenderedTexts {
     pub(super) summary: String,
     pub(super) body: String,
+    pub(super) actions: Vec<NotificationAction>,
 }
 
 /// Returns the texts of `notification` for a service with these `capabilities`.
@@ -41,27 +72,52 @@ pub(super) fn render_texts(
     notification: &Notification,
     capabilities: NotificationCapabilities,
 ) -> RenderedTexts {
+    let is_question = notification.essential_lines > 0;
+    let fitted = notification.clone().fitted_to(&capabilities.limits);
+    let notification = &fitted;
     let summary = sanitize_text(&notification.summary, MAX_TITLE_CHARS).replace('\n', " ");
     let mut lines = Vec::new();
     if !notification.body.is_empty() {
         lines.push(sanitize_text(&notification.body, MAX_BODY_CHARS));
     }
-    let buttonless = !capabilities.actions && !notification.actions.is_empty();
+    let buttonless = !capabilities.has_buttons() && !notification.actions.is_empty();
     if let Some(hint) = notification.buttonless_hint.as_ref().filter(|_| buttonless) {
-        lines.push(sanitize_text(hint, MAX_BODY_CHARS));
+        // A service that clips the end of a body shows the lines that matter first.
+        let body: Vec<_> = notification.body.lines().collect();
+        let essential = match notification.essential_lines {
+            0 => body.len(),
+            essential => essential.min(body.len()),
+        };
+        let (first, rest) = body.split_at(essential);
+        let body = [first, &[hint.as_str()], rest].concat().join("\n");
+        lines = vec![sanitize_text(&body, MAX_BODY_CHARS)];
     }
     if !capabilities.body {
         // Services never interpret a title as markup.
         let parts = std::iter::once(summary).chain(lines);
         let parts: Vec<_> = parts.map(|part| part.replace('\n', "; ")).collect();
+        // A title of several lines may be cut anywhere.
+        let actions = if is_question {
+            &[]
+        } else {
+            &*notification.actions
+        };
         return RenderedTexts {
             summary: parts.join("; "),
             body: String::new(),
+            actions: actions.to_vec(),
         };
     }
+    // A service that may or may not show actions is not given those of a question.
+    let actions = if is_question && capabilities.actions == ActionDisplay::None {
+        Vec::new()
+    } else {
+        notification.actions.clone()
+    };
     let body = lines.join("\n");
     RenderedTexts {
         summary,
+        actions,
         body: if capabilities.markup {
             escape_markup(&body)
         } else {
@@ -103,9 +159,10 @@ mod tests {
     use super::*;
 
     const ALL: NotificationCapabilities = NotificationCapabilities {
-        actions: true,
+        actions: ActionDisplay::Buttons,
         body: true,
         markup: true,
+        limits: TextLimits::UNLIMITED,
     };
 
     fn asking(body: &str) -> Notification {
@@ -133,7 +190,7 @@ mod tests {
     #[test]
     fn without_buttons_the_text_says_how_to_answer() {
         let able = NotificationCapabilities {
-            actions: false,
+            actions: ActionDisplay::None,
             ..ALL
         };
         let shown = render_texts(&asking("who"), able);
@@ -143,12 +200,61 @@ mod tests {
             ..asking("who")
         };
         assert_eq!(render_texts(&nothing_to_choose, able).body, "who");
-        let titles = render_texts(&asking("who\nwhat"), NotificationCapabilities::default());
+        let able = NotificationCapabilities {
+            body: false,
+            ..able
+        };
+        let titles = render_texts(&asking("who\nwhat"), able);
         assert_eq!(
             titles.summary,
             "a <b>title</b>; who; what; Answer with `x` & <y>."
         );
         assert_eq!(titles.body, "");
+    }
+
+    #[test]
+    fn a_question_has_its_actions_where_its_first_line_is_shown() {
+        let question = || Notification {
+            body: "opens a\nmore".to_owned(),
+            essential_lines: 1,
+            fallback_actions: vec!["open:Open".parse().unwrap()],
+            ..asking("")
+        };
+        let check = |capabilities, body: &str, labels: &[&str]| {
+            let shown = render_texts(&question(), capabilities);
+            let actions = shown.actions.iter();
+            let actions: Vec<_> = actions.map(NotificationAction::label).collect();
+            assert_eq!(
+                (&*shown.body, &*actions),
+                (body, labels),
+                "{capabilities:?}"
+            );
+        };
+        let plain = NotificationCapabilities {
+            markup: false,
+            ..ALL
+        };
+        let with = |actions| NotificationCapabilities { actions, ..plain };
+        let hint = "opens a\nAnswer with `x` & <y>.\nmore";
+        check(plain, "opens a\nmore", &["Allow"]);
+        check(with(ActionDisplay::Menu), hint, &["Allow"]);
+        check(with(ActionDisplay::None), hint, &[]);
+        let titles = NotificationCapabilities {
+            body: false,
+            ..plain
+        };
+        check(titles, "", &[]);
+        let limits = TextLimits {
+            line_columns: 3,
+            lines: 2,
+            ..TextLimits::UNLIMITED
+        };
+        let narrow = NotificationCapabilities { limits, ..plain };
+        check(
+            narrow,
+            "op\u{2026}s a\nAnswer with `x` & <y>.\nmore",
+            &["Open"],
+        );
     }
 
     #[test]
@@ -175,6 +281,9 @@ mod tests {
             markup: false,
             ..ALL
         };
-        assert_eq!(NotificationCapabilities::from_names(&said), able);
+        assert_eq!(
+            NotificationCapabilities::new(&said, (true, TextLimits::UNLIMITED)),
+            able
+        );
     }
 }

@@ -140,6 +140,9 @@ pub(super) fn build_message(call: &DbusCall, app: &str) -> zbus::Result<Message>
         DbusCall::Capabilities => to("GetCapabilities")
             .destination(NOTIFICATIONS_NAME)
             .build(&()),
+        DbusCall::ServerInformation => to("GetServerInformation")
+            .destination(NOTIFICATIONS_NAME)
+            .build(&()),
         DbusCall::Notify {
             notification,
             texts,
@@ -170,7 +173,7 @@ fn notify_arguments<'a>(
     texts: &'a RenderedTexts,
     replaces: u32,
 ) -> NotifyArguments<'a> {
-    let actions = notification.actions.iter();
+    let actions = texts.actions.iter();
     let actions = actions.flat_map(|action| [action.key().as_str(), action.label()]);
     let hints = notification.hints;
     let mut hint_values: HashMap<&'static str, Variant<'a>> = HashMap::new();
@@ -289,6 +292,9 @@ fn parse_signal(
     }
 }
 
+/// Name, vendor, version, version of the specification.
+type ServerInformation = (String, String, String, String);
+
 /// Parses a reply by the type of its body, which differs for every method.
 fn parse_reply(message: &Message) -> DbusReply {
     let body = message.body();
@@ -296,6 +302,8 @@ fn parse_reply(message: &Message) -> DbusReply {
         DbusReply::Shown(id)
     } else if let Ok(names) = body.deserialize::<Vec<String>>() {
         DbusReply::Capabilities(names)
+    } else if let Ok((name, vendor, _, _)) = body.deserialize::<ServerInformation>() {
+        DbusReply::ServerInformation { name, vendor }
     } else {
         DbusReply::Empty
     }

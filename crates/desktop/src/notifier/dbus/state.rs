@@ -21,7 +21,9 @@ use super::event::{
     StateEvent, UniqueBusName,
 };
 use super::render::{NotificationCapabilities, render_texts};
-use crate::notifier::{Closed, ClosedCallback, Notification, NotificationId, NotificationOutcome};
+use crate::notifier::{
+    Closed, ClosedCallback, Notification, NotificationId, NotificationOutcome, TextLimits,
+};
 use entry::{DisplayState, NotificationEntry};
 
 /// Maximum notifications at once.
@@ -41,7 +43,11 @@ enum ServiceState {
     /// The capabilities are unknown. Without an owner, no service runs.
     Unknown { owner: Option<UniqueBusName> },
     /// The query of the capabilities was sent. Without an owner, the query starts the service.
-    Querying { owner: Option<UniqueBusName> },
+    Querying {
+        owner: Option<UniqueBusName>,
+        /// The service in its reply, which comes first: name and vendor, empty until then.
+        server: (String, String),
+    },
     /// Notifications are sent without delay.
     Ready {
         owner: UniqueBusName,
@@ -53,7 +59,7 @@ enum ServiceState {
 impl ServiceState {
     const fn owner(&self) -> Option<&UniqueBusName> {
         match self {
-            Self::Unknown { owner } | Self::Querying { owner } => owner.as_ref(),
+            Self::Unknown { owner } | Self::Querying { owner, .. } => owner.as_ref(),
             Self::Ready { owner, .. } => Some(owner),
         }
     }
@@ -63,6 +69,7 @@ impl ServiceState {
 #[derive(Debug)]
 enum DbusCallKind {
     Capabilities,
+    ServerInformation,
     Notify(u64),
     /// The caller closed the notification before the reply to `Notify`. The notification is closed
     /// as soon as the reply brings an id.
@@ -163,9 +170,16 @@ impl NotificationState {
 
             (service, Event::Dbus(Dbus::OwnerChanged(owner)))
                 if service.owner() == owner.as_ref() => {}
-            (Service::Querying { owner: None }, Event::Dbus(Dbus::OwnerChanged(owner))) => {
+            (
+                Service::Querying {
+                    owner: None,
+                    server,
+                },
+                Event::Dbus(Dbus::OwnerChanged(owner)),
+            ) => {
                 // The query started this service, which will reply.
-                self.service = Service::Querying { owner };
+                let server = server.clone();
+                self.service = Service::Querying { owner, server };
                 self.failed_starts = 0;
                 self.query_at = None;
                 self.log_service_presence();
@@ -177,7 +191,7 @@ impl NotificationState {
             }
             (
                 Service::Unknown { owner: Some(_) }
-                | Service::Querying { owner: Some(_) }
+                | Service::Querying { owner: Some(_), .. }
                 | Service::Ready { .. },
                 Event::Dbus(Dbus::OwnerChanged(owner)),
             ) => self.change_owner(owner, now),
@@ -211,10 +225,12 @@ impl NotificationState {
         self.query_at
     }
 
-    /// Returns `true` if the service has buttons; `None` while unknown.
-    pub(super) const fn supports_actions(&self) -> Option<bool> {
+    /// Returns whether the service has buttons, and the text that it shows; `None` while unknown.
+    pub(super) fn service_limits(&self) -> Option<(bool, TextLimits)> {
         match &self.service {
-            ServiceState::Ready { capabilities, .. } => Some(capabilities.actions),
+            ServiceState::Ready { capabilities, .. } => {
+                Some((capabilities.has_buttons(), capabilities.limits))
+            }
             _ => None,
         }
     }
@@ -380,8 +396,9 @@ impl NotificationState {
                 entry.choose(&action, now, layout_changed_at);
             }
             (DisplayState::Shown { .. }, NotificationSignal::NotificationClosed(closed)) => {
-                self.layout_changed_at = Some(now);
+                // The outcome tells how long the popups had not changed until the close.
                 self.end_entry(key, closed, now);
+                self.layout_changed_at = Some(now);
             }
         }
     }
@@ -429,6 +446,7 @@ impl NotificationState {
         };
         let notification = Box::new(entry.notification.clone());
         let texts = render_texts(&notification, capabilities);
+        entry.offer(&texts.actions);
         let call = DbusCall::Notify {
             notification,
             texts,
@@ -486,7 +504,14 @@ impl NotificationState {
         self.query_at = None;
         self.query_attempts = self.query_attempts.saturating_add(1);
         let owner = self.service.owner().cloned();
-        self.service = ServiceState::Querying { owner };
+        self.service = ServiceState::Querying {
+            owner,
+            server: Default::default(),
+        };
+        // Services reply in order, so that the name is known when the capabilities arrive. A
+        // service that does not reply is an unknown one.
+        let information = (DbusCall::ServerInformation, DbusCallKind::ServerInformation);
+        self.queue_call(information.0, information.1);
         self.queue_call(DbusCall::Capabilities, DbusCallKind::Capabilities);
     }
 

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use operator::inbox::RowNumber;
+
 use super::{PopupSlot, PopupUpdate};
 use crate::notifier::Notification;
 use crate::popups::text::PriorAnswerFailure;
@@ -11,8 +13,10 @@ use crate::popups::text::PriorAnswerFailure;
 #[derive(Debug, Default)]
 pub(super) struct QuestionPopup {
     pub(super) popup: Option<VisiblePopup>,
-    /// When the operator closed the popup without an answer.
+    /// When the operator closed the popup without an answer, or opened the screen.
     pub(super) dismissed_at: Option<Duration>,
+    /// How often in a row the popup was closed too soon after it appeared.
+    pub(super) early_closes: u32,
     pub(super) failure: Option<PriorAnswerFailure>,
     /// Whether the last click on the popup came too soon.
     pub(super) click_ignored: bool,
@@ -25,6 +29,8 @@ pub(super) struct VisiblePopup {
     pub(super) shown: Notification,
     /// The scope shown in the popup, as text.
     pub(super) opens: String,
+    /// The questions that a group popup lists, each with its scope as text.
+    pub(super) listed: Vec<(RowNumber, String)>,
     pub(super) posted_at: Duration,
     /// Whether this version moves other popups: another question or another size.
     pub(super) layout_changes: bool,
@@ -33,6 +39,17 @@ pub(super) struct VisiblePopup {
 }
 
 impl VisiblePopup {
+    /// Returns `true` if the popup is this version in this slot.
+    pub(super) fn is(&self, slot: PopupSlot, version: u64) -> bool {
+        (self.slot, self.version) == (slot, version)
+    }
+
+    /// Returns `true` if the popup has the action `key`.
+    pub(super) fn offers(&self, key: &str) -> bool {
+        let mut actions = self.shown.actions.iter();
+        actions.any(|action| action.key().as_str() == key)
+    }
+
     pub(super) fn from_update(
         update: &PopupUpdate,
         shown: Notification,
@@ -44,6 +61,7 @@ impl VisiblePopup {
             version: update.version,
             shown,
             opens,
+            listed: Vec::new(),
             posted_at: now,
             layout_changes: true,
             maybe_gone: false,

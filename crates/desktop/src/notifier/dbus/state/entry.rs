@@ -8,7 +8,8 @@ use tokio::time::Instant;
 use crate::notifier::dbus::DesktopError;
 use crate::notifier::dbus::event::{DbusCallId, DesktopReplySender};
 use crate::notifier::{
-    ActionChoice, Closed, ClosedCallback, Notification, NotificationId, NotificationOutcome,
+    ActionChoice, ActionKey, Closed, ClosedCallback, Notification, NotificationAction,
+    NotificationId, NotificationOutcome,
 };
 
 /// Whether the service shows a notification. Every id comes from the present owner of the name.
@@ -39,6 +40,8 @@ pub(super) struct NotificationEntry {
     /// The service may still show another question than the present one.
     stale: bool,
     choice: ChoiceState,
+    /// The actions that the present service was given.
+    offered: Vec<ActionKey>,
     waiters: Vec<DesktopReplySender<NotificationId>>,
 }
 
@@ -68,6 +71,7 @@ impl NotificationEntry {
             activation_token: None,
             stale: false,
             choice: ChoiceState::Open,
+            offered: Vec::new(),
             waiters: vec![reply],
         }
     }
@@ -100,15 +104,20 @@ impl NotificationEntry {
         }
     }
 
-    /// Accepts a click on `key` if the service shows the present question, and `key` is one of the
-    /// question's actions.
+    /// Records the actions that are sent to the service.
+    pub(super) fn offer(&mut self, actions: &[NotificationAction]) {
+        self.offered = actions.iter().map(|it| it.key().clone()).collect();
+    }
+
+    /// Accepts a click on `key` if the service shows the present question, and was given `key` as
+    /// one of the question's actions.
     pub(super) fn choose(&mut self, key: &str, at: Instant, layout_changed_at: Option<Instant>) {
-        let mut actions = self.notification.actions.iter().filter(|_| !self.stale);
-        let Some(action) = actions.find(|action| action.key().as_str() == key) else {
+        let mut offered = self.offered.iter().filter(|_| !self.stale);
+        let Some(key) = offered.find(|offered| offered.as_str() == key) else {
             return;
         };
         let choice = ActionChoice {
-            key: action.key().clone(),
+            key: key.clone(),
             activation_token: self.activation_token.take(),
         };
         let outcome = NotificationOutcome {

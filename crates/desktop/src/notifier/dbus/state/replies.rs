@@ -9,6 +9,7 @@ use crate::notifier::Closed;
 use crate::notifier::dbus::DesktopError;
 use crate::notifier::dbus::event::{DbusCall, DbusCallId, DbusReply, UniqueBusName};
 use crate::notifier::dbus::render::NotificationCapabilities;
+use crate::notifier::text_limits::service_limits;
 
 impl NotificationState {
     pub(super) fn handle_reply(
@@ -26,6 +27,14 @@ impl NotificationState {
         match (kind, reply, own) {
             (DbusCallKind::Capabilities, reply, own) => {
                 self.handle_capabilities(own, reply, now);
+            }
+            (DbusCallKind::ServerInformation, reply, own) => {
+                if let DbusReply::ServerInformation { name, vendor } = reply
+                    && own.is_some()
+                    && let ServiceState::Querying { server, .. } = &mut self.service
+                {
+                    *server = (name, vendor);
+                }
             }
             (DbusCallKind::Notify(key), reply, own) => {
                 self.handle_notify_reply(call_id, key, own, reply, now);
@@ -58,18 +67,19 @@ impl NotificationState {
     fn handle_capabilities(&mut self, own: Option<UniqueBusName>, reply: DbusReply, now: Instant) {
         let (owner, capabilities) = match (own, reply) {
             (Some(owner), DbusReply::Capabilities(names)) => {
-                (owner, NotificationCapabilities::from_names(&names))
+                let server = match &self.service {
+                    ServiceState::Querying { server, .. } => server.clone(),
+                    _ => Default::default(),
+                };
+                let known = service_limits(&server.0, &server.1);
+                (owner, NotificationCapabilities::new(&names, known))
             }
             (Some(owner), DbusReply::Refused(error)) => {
                 tracing::info!(
                     %error,
                     "the notification service refused to list its capabilities; assuming no buttons"
                 );
-                let least = NotificationCapabilities {
-                    body: true,
-                    ..NotificationCapabilities::default()
-                };
-                (owner, least)
+                (owner, NotificationCapabilities::LEAST)
             }
             (_, reply) => {
                 let owner = self.service.owner().cloned();
@@ -113,7 +123,13 @@ impl NotificationState {
                 self.mark_shown(key, owner, id, now);
             }
             // The reply violates the specification; a second attempt would not help.
-            (Some(_), DbusReply::Shown(_) | DbusReply::Capabilities(_) | DbusReply::Empty) => {
+            (
+                Some(_),
+                DbusReply::Shown(_)
+                | DbusReply::Capabilities(_)
+                | DbusReply::ServerInformation { .. }
+                | DbusReply::Empty,
+            ) => {
                 let error = "the reply to Notify has no notification id".to_owned();
                 self.fail_entry(key, &DesktopError::Refused(error), now);
             }

@@ -58,8 +58,12 @@ fn a_service_started_without_the_bus_is_used_before_the_next_attempt_is_due() {
     let owner = Some(UniqueBusName(":1.7".to_owned()));
     state.apply(StateEvent::Dbus(DbusEvent::OwnerChanged(owner)), now);
     let calls = state.take_calls();
+    let calls: Vec<_> = calls.iter().map(|queued| &queued.call).collect();
     assert!(
-        matches!(calls.as_slice(), [queued] if matches!(queued.call, DbusCall::Capabilities)),
+        matches!(
+            calls.as_slice(),
+            [DbusCall::ServerInformation, DbusCall::Capabilities]
+        ),
         "{calls:?}"
     );
 }
