@@ -198,7 +198,7 @@ impl UserEnvironment {
 
     /// Returns the first such file that a sandbox of this user could not have written.
     pub fn find_protected_program(&self, name: &str) -> Option<PathBuf> {
-        netns::find_protected_program(name, self.search_path.as_ref()?)
+        netns::find_protected_program(name, &self.search_path)
     }
 
     /// Returns `true` if a reader was started inside the network namespace of its sandbox.
