@@ -67,6 +67,9 @@ pub struct SandboxSpec {
     /// Files that programs trust only if root or the user owns them. The workload sees copies of
     /// those that another user owns: inside, other users have no user id.
     pub owned_files: Vec<PathBuf>,
+    /// A workload of root has all users and groups of root, and the rights over ids and files that
+    /// a package manager needs.
+    pub root_keeps_ids: bool,
     /// Limits of the workload.
     pub limits: SandboxLimits,
     /// The machine's root may mount a new `/proc` and control groups, as sandboxes inside the
@@ -217,7 +220,7 @@ impl Sandbox {
             None,
         )
         .map_err(|error| at("making a socket pair")(error.into()))?;
-        let ids = OperatorIds::current();
+        let ids = OperatorIds::current(spec.root_keeps_ids);
         let mut cgroup = SandboxCgroup::create(&spec.limits);
         let spaces = libc::CLONE_NEWUSER
             | libc::CLONE_NEWNS

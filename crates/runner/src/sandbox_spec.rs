@@ -116,6 +116,7 @@ pub(crate) fn build_sandbox_spec(
         shared_sockets: config.shared_sockets.clone(),
         read_only_programs: config.own_program.iter().cloned().collect(),
         owned_files: find_ssh_config_files(value("HOME").map(Path::new)),
+        root_keeps_ids: true,
         limits: config.limits,
         root_may_nest: config.root_may_nest,
         resolvers: match config.network {

@@ -19,20 +19,23 @@ use crate::ProcessHandle;
 pub(super) struct OperatorIds {
     user: u32,
     group: u32,
+    keeps_all: bool,
 }
 
 impl OperatorIds {
-    /// Returns those of the calling process.
-    pub(super) fn current() -> Self {
+    /// Returns those of the calling process. With `root_keeps_ids`, root with the rights for that
+    /// maps all of its ids.
+    pub(super) fn current(root_keeps_ids: bool) -> Self {
         Self {
             user: geteuid().as_raw(),
             group: getegid().as_raw(),
+            keeps_all: root_keeps_ids && geteuid().is_root() && may_map_all_ids(),
         }
     }
 
     /// Writes the maps of the outer namespace, whose root is the operator.
     pub(super) fn map_outer(self, process: &ProcessHandle) -> io::Result<()> {
-        if self.user == 0 && may_map_all_ids() {
+        if self.keeps_all {
             return write_all_ids(process);
         }
         write_single_ids(process, (0, self.user), (0, self.group))
@@ -41,17 +44,15 @@ impl OperatorIds {
     /// Writes the maps of the inner namespace, in which the operator has the ids of outside. To be
     /// called by the outer namespace's root.
     pub(super) fn map_inner(self, process: &ProcessHandle) -> io::Result<()> {
-        if self.maps_all_ids() {
+        if self.keeps_all {
             return write_all_ids(process);
         }
         write_single_ids(process, (self.user, 0), (self.group, 0))
     }
 
-    /// Returns `true` if the calling process, in the outer namespace, has more ids than one.
-    pub(super) fn maps_all_ids(self) -> bool {
-        self.user == 0
-            && fs::read_to_string("/proc/self/gid_map")
-                .is_ok_and(|map| map.lines().count() > 1 || identity_map(&map) != "0 0 1\n")
+    /// Returns `true` if the sandbox has all ids of root.
+    pub(super) const fn keeps_all(self) -> bool {
+        self.keeps_all
     }
 }
 

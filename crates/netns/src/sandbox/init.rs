@@ -190,7 +190,7 @@ fn start_workload(
         terminal: terminal.zip(spec.terminal.as_ref()),
         filter,
         limits,
-        keeps_file_rights: ids.maps_all_ids(),
+        keeps_file_rights: ids.keeps_all(),
     };
     limits.apply_inherited()?;
     let workload = sys::clone::spawn_in_namespaces(libc::CLONE_NEWUSER, || {
