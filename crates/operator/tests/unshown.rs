@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The prompt answers no question that it has not shown.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
-
 use serde_json::json;
 use terok_clearance::wire::clearance2::Event;
 use terok_clearance_operator::Session;

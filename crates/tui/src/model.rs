@@ -46,10 +46,7 @@ pub struct TuiModel {
     /// The question that the last frame showed.
     answer_guard: Option<AnswerGuard>,
     list_guard: ListGuard,
-    /// The time to read has started with a frame of which the terminal reported nothing yet.
-    is_unprocessed: bool,
-    /// A time to read started with the last frame.
-    starts_reading: bool,
+    reading_start: ReadingStart,
     key_bursts: KeyBurstDetector,
     mouse_captured: bool,
     /// Whether the operator asked to quit once every answer took effect.
@@ -97,6 +94,17 @@ pub enum IgnoredInput {
     InsideReply,
     /// A part of a pasted text.
     InsidePaste,
+}
+
+/// The frame with which a time to read started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ReadingStart {
+    /// One that the terminal has processed.
+    Processed,
+    /// The last one, of which the terminal has reported nothing yet.
+    LastFrame,
+    /// An earlier one, of which the terminal has reported nothing yet.
+    EarlierFrame,
 }
 
 /// The reason why a key cannot be an answer, whatever the screen shows.
@@ -161,8 +169,7 @@ impl TuiModel {
             drawn: DrawnScreen::default(),
             answer_guard: None,
             list_guard: ListGuard::default(),
-            is_unprocessed: false,
-            starts_reading: false,
+            reading_start: ReadingStart::Processed,
             key_bursts: KeyBurstDetector::default(),
             mouse_captured: true,
             quit_requested: false,
@@ -375,12 +382,13 @@ impl TuiModel {
 
     /// Returns `true` if a time to read started with the last frame.
     pub(crate) const fn starts_reading(&self) -> bool {
-        self.starts_reading
+        matches!(self.reading_start, ReadingStart::LastFrame)
     }
 
     /// Restarts the times to read that started with a frame that the terminal shows only now.
     fn restart_time(&mut self, now: Duration) {
-        if std::mem::take(&mut self.is_unprocessed) {
+        if self.reading_start != ReadingStart::Processed {
+            self.reading_start = ReadingStart::Processed;
             if let Some(guard) = &mut self.answer_guard {
                 guard.restart(now);
             }
@@ -409,9 +417,13 @@ impl TuiModel {
         };
         let guard = self.answer_guard.as_ref();
         let confirm = self.confirm.as_ref();
-        self.starts_reading = guard.is_some_and(|guard| guard.starts_at(now))
+        let starts = guard.is_some_and(|guard| guard.starts_at(now))
             || confirm.is_some_and(|confirm| confirm.is_shown_since(now));
-        self.is_unprocessed |= self.starts_reading;
+        self.reading_start = match self.reading_start {
+            _ if starts => ReadingStart::LastFrame,
+            ReadingStart::Processed => ReadingStart::Processed,
+            ReadingStart::LastFrame | ReadingStart::EarlierFrame => ReadingStart::EarlierFrame,
+        };
         self.drawn = drawn;
     }
 
