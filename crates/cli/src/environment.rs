@@ -482,6 +482,8 @@ mod tests {
 
     #[test]
     fn the_first_variable_that_is_set_decides_about_colours() {
+        use ColorVariables::{Force, Never, Terminals};
+
         let nowhere = Path::new("/nonexistent/user");
         let check = |variables: &[(&str, &str)], expected: ColorVariables| {
             let found = environment(variables, 1000, nowhere);
@@ -494,7 +496,6 @@ mod tests {
             assert_eq!(found.stream_colors(ColorChoice::Always), both(true));
             assert_eq!(found.stream_colors(ColorChoice::Never), both(false));
         };
-        use ColorVariables::{Force, Never, Terminals};
         check(&[], Terminals);
         check(&[("TERM", "dumb")], Never);
         check(&[("TERM", "xterm")], Terminals);

@@ -211,11 +211,11 @@ async fn questions_of_a_killed_hub_wait_until_its_sandbox_ends() {
             std::fs::remove_file(&path).unwrap();
         } else {
             sandbox.kill().unwrap();
-            sandbox.wait().unwrap();
             expect(&mut session, &path, &["gone"]).await;
             assert_eq!(session.inbox().hubs().len(), 0);
         }
     }
+    sandbox.wait().unwrap();
 }
 
 #[tokio::test]

@@ -207,7 +207,7 @@ mod tests {
     }
 
     /// Leaves what a killed hub leaves: sockets without a listener, locks and the record.
-    async fn leave(runtime: &RuntimeDir, id: &str, record: &SandboxRecord) -> PathBuf {
+    fn leave(runtime: &RuntimeDir, id: &str, record: &SandboxRecord) -> PathBuf {
         let paths = runtime.sandbox_sockets(&id.parse().unwrap(), SocketLayout::D);
         drop((bind(&paths.hub).unwrap(), bind(&paths.ingester).unwrap()));
         for path in [&paths.hub, &paths.ingester] {
@@ -224,7 +224,7 @@ mod tests {
         let (_directory, runtime) = runtime();
         let cat = process();
         let record = SandboxRecord::new(Some(DisplayText::new("web")), cat.id());
-        let hub = leave(&runtime, "web", &record).await;
+        let hub = leave(&runtime, "web", &record);
         let read = SandboxRecord::read(&hub).unwrap();
         assert_eq!(read, record);
         assert_eq!(read.name().unwrap().as_str(), "web");
@@ -232,7 +232,7 @@ mod tests {
         // Another process with the same number.
         let earlier = SandboxRecord {
             started: Some(1),
-            ..record.clone()
+            ..record
         };
         assert!(earlier.has_ended() && earlier.pidfd().is_none());
         // A number of another pid namespace says nothing here.
@@ -259,8 +259,8 @@ mod tests {
         let gone = SandboxRecord::new(None, ended.id());
         end(ended);
         // The hub of a running sandbox was killed; a new supervisor may take its place.
-        let kept = leave(&runtime, "kept", &lives).await;
-        leave(&runtime, "old", &gone).await;
+        let kept = leave(&runtime, "kept", &lives);
+        leave(&runtime, "old", &gone);
         // A hub that still listens, of a sandbox that has just ended.
         let served = runtime.sandbox_sockets(&"served".parse().unwrap(), SocketLayout::D);
         let _listener = bind(&served.hub).unwrap();

@@ -180,7 +180,7 @@ impl HubListener {
         {
             return;
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Relays the events of the hub until the connection breaks.

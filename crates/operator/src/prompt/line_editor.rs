@@ -87,12 +87,13 @@ impl LineEditor {
             }
             (EscapeSequence::Text, 0x07) | (EscapeSequence::TextEnd, b'\\') => EscapeSequence::None,
             (EscapeSequence::Text, 0x1b) => EscapeSequence::TextEnd,
-            (EscapeSequence::Text | EscapeSequence::TextEnd, _) => EscapeSequence::Text,
+            (EscapeSequence::Text | EscapeSequence::TextEnd, _)
+            | (EscapeSequence::Started, b']' | b'P' | b'_' | b'^' | b'X') => EscapeSequence::Text,
             (_, 0x1b) => EscapeSequence::Started,
-            (EscapeSequence::Started, b'[') => EscapeSequence::Control,
+            (EscapeSequence::Started, b'[') | (EscapeSequence::Control, 0x20..0x40) => {
+                EscapeSequence::Control
+            }
             (EscapeSequence::Started, b'O') => EscapeSequence::Single,
-            (EscapeSequence::Started, b']' | b'P' | b'_' | b'^' | b'X') => EscapeSequence::Text,
-            (EscapeSequence::Control, 0x20..0x40) => EscapeSequence::Control,
             (_, _) => EscapeSequence::None,
         };
         before != EscapeSequence::None || self.sequence != EscapeSequence::None
@@ -217,7 +218,7 @@ mod tests {
             editor.type_byte(*byte);
         }
         assert_eq!(editor.draw(80), "\r\x1b[K> a 1 2 3 4 5");
-        assert_eq!(editor.draw(8), "\r\x1b[K>  4 5");
+        assert_eq!(editor.draw(8), "\r\x1b[K> 3 4 5");
         assert_eq!(editor.draw(0), "\r\x1b[K> ");
     }
 }
