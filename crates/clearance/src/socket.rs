@@ -7,10 +7,11 @@
 mod accept;
 mod bind;
 mod connect;
+mod path_watch;
 mod paths;
 
 pub use accept::ConnectionAcceptor;
-pub use bind::{SameUserListener, SocketBindError, bind};
+pub use bind::{SameUserListener, SocketBindError, bind, bind_in_runtime_dir};
 pub use connect::{SocketConnectError, connect};
 pub use paths::{
     HubSocket, HubSocketPaths, RuntimeDir, SocketLayout, default_clearance_socket_path,

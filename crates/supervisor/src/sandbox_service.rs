@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use hub::{DecisionEnforcer, Hub, HubOptions};
 use netns::ProcessHandle;
-use terok_clearance::socket::{RuntimeDir, SameUserListener, SocketBindError, SocketLayout, bind};
+use terok_clearance::socket::{
+    RuntimeDir, SameUserListener, SocketBindError, SocketLayout, bind_in_runtime_dir,
+};
 use terok_clearance::{ContainerId, DisplayText, Dossier, SandboxEvent};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -33,8 +35,8 @@ impl SandboxService {
     ) -> Result<Self, SocketBindError> {
         let paths = runtime_dir.sandbox_sockets(&container, SocketLayout::D);
         Ok(Self {
-            operators: bind(&paths.hub)?,
-            readers: bind(&paths.ingester)?,
+            operators: bind_in_runtime_dir(runtime_dir, &paths.hub)?,
+            readers: bind_in_runtime_dir(runtime_dir, &paths.ingester)?,
             container,
             dossier,
             process,
