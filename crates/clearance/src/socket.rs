@@ -8,12 +8,13 @@
 mod accept;
 mod bind;
 mod connect;
+mod path_watch;
 mod paths;
 mod peer_namespaces;
 mod sandbox_record;
 
 pub use accept::ConnectionAcceptor;
-pub use bind::{SameUserListener, SocketBindError, bind};
+pub use bind::{SameUserListener, SocketBindError, bind, bind_in_runtime_dir};
 pub use connect::{SocketConnectError, connect};
 pub use paths::{
     HubSocket, HubSocketPaths, RuntimeDir, SocketLayout, default_clearance_socket_path,

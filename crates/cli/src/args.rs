@@ -6,7 +6,7 @@ use std::path::Path;
 
 use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
 
-use crate::commands::{CliCommand, notify};
+use crate::commands::{CliCommand, notifier, notify};
 
 const ABOUT: &str = "Asks you before a sandbox may reach the network.
 
@@ -108,6 +108,8 @@ pub enum ProgramName {
     Hub,
     /// `terok-clearance-notify`: only the command `notify`.
     Notify,
+    /// `terok-clearance-notifier`: only the command `notifier`, as of releases up to 0.6.
+    Notifier,
 }
 
 /// When to use colours.
@@ -136,6 +138,7 @@ pub struct UsageError {
 
 const HUB_PROGRAM_NAME: &str = "terok-clearance-hub";
 const NOTIFY_PROGRAM_NAME: &str = "terok-clearance-notify";
+const NOTIFIER_PROGRAM_NAME: &str = "terok-clearance-notifier";
 
 /// The commands of the Python program, including `install-service` from releases up to 0.6.
 const HUB_SUBCOMMANDS: [&str; 5] = [
@@ -156,6 +159,7 @@ impl ProgramName {
         match path.and_then(|path| Path::new(path).file_name()?.to_str()) {
             Some(HUB_PROGRAM_NAME) => Self::Hub,
             Some(NOTIFY_PROGRAM_NAME) => Self::Notify,
+            Some(NOTIFIER_PROGRAM_NAME) => Self::Notifier,
             _ => Self::Clearance,
         }
     }
@@ -183,12 +187,15 @@ pub fn parse_args(args: Vec<OsString>) -> Result<CliArgs, UsageError> {
         .try_get_matches_from(args)
         .and_then(|matches| match name {
             ProgramName::Clearance | ProgramName::Hub => CliArgs::from_arg_matches(&matches),
-            ProgramName::Notify => Ok(CliArgs {
+            ProgramName::Notify | ProgramName::Notifier => Ok(CliArgs {
                 color: matches.get_one("color").copied().unwrap_or(color),
                 json: matches.get_flag("json"),
                 verbose: matches.get_count("verbose"),
                 name,
-                command: CliCommand::Notify(notify::Args::from_arg_matches(&matches)?),
+                command: match name {
+                    ProgramName::Notifier => CliCommand::Notifier(notifier::Args {}),
+                    _ => CliCommand::Notify(notify::Args::from_arg_matches(&matches)?),
+                },
             }),
         })
         .map(|cli| CliArgs { name, ..cli })
@@ -243,13 +250,34 @@ pub fn build_parser(name: ProgramName) -> clap::Command {
             .max_term_width(100)
             .args(arguments)
             .subcommands(HUB_SUBCOMMANDS.into_iter().filter_map(verb)),
-        ProgramName::Notify => verb("notify")
-            .unwrap_or_default()
-            .name(NOTIFY_PROGRAM_NAME)
-            .bin_name(NOTIFY_PROGRAM_NAME)
-            .version(env!("CARGO_PKG_VERSION"))
-            .max_term_width(100)
-            .args(arguments),
+        ProgramName::Notify => single_command(verb("notify"), NOTIFY_PROGRAM_NAME, arguments),
+        ProgramName::Notifier => single_command(verb("notifier"), NOTIFIER_PROGRAM_NAME, arguments),
+    }
+}
+
+/// Returns the parser for a name that has only one command.
+fn single_command(
+    command: Option<clap::Command>,
+    name: &'static str,
+    global: Vec<clap::Arg>,
+) -> clap::Command {
+    command
+        .unwrap_or_default()
+        .name(name)
+        .bin_name(name)
+        .version(env!("CARGO_PKG_VERSION"))
+        .max_term_width(100)
+        .args(global)
+}
+
+/// Adds the command `tui` to a call without arguments, if a terminal can show the screen: so
+/// `terok clearance` calls the Python stack's program of this name.
+pub fn add_default_command(args: &mut Vec<OsString>, has_screen: bool) {
+    if has_screen
+        && args.len() == 1
+        && ProgramName::from_path(args.first()) == ProgramName::Clearance
+    {
+        args.push("tui".into());
     }
 }
 
@@ -266,6 +294,7 @@ mod tests {
         CliArgs::command().debug_assert();
         build_parser(ProgramName::Hub).debug_assert();
         build_parser(ProgramName::Notify).debug_assert();
+        build_parser(ProgramName::Notifier).debug_assert();
     }
 
     #[test]
@@ -331,6 +360,45 @@ mod tests {
         );
         for wrong in ["", " T --actions allow", " T B C", " T -t soon"] {
             assert!(parse_line(&format!("terok-clearance-notify{wrong}")).is_err());
+        }
+    }
+
+    #[test]
+    fn a_symlink_with_the_name_of_the_notifier_takes_no_command() {
+        let cli = parse_line("/usr/bin/terok-clearance-notifier -v --color=never").unwrap();
+        assert_eq!((cli.name, cli.verbose), (ProgramName::Notifier, 1));
+        assert!(matches!(cli.command, CliCommand::Notifier(_)));
+        for wrong in ["notifier", "serve", "--socket x", "x"] {
+            assert!(parse_line(&format!("terok-clearance-notifier {wrong}")).is_err());
+        }
+    }
+
+    #[test]
+    fn without_arguments_a_screen_is_opened_under_the_programs_own_name_alone() {
+        let with = |line: &str, has_screen| {
+            let mut args: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            add_default_command(&mut args, has_screen);
+            args.join(" ".as_ref()).into_string().unwrap()
+        };
+        assert_eq!(
+            with("/bin/terok-clearance", true),
+            "/bin/terok-clearance tui"
+        );
+        assert_eq!(with("/bin/terok-clearance", false), "/bin/terok-clearance");
+        for same in [
+            "terok-clearance list",
+            "terok-clearance --json",
+            "terok-clearance-hub",
+            "terok-clearance-notify",
+            "terok-clearance-notifier",
+            "nflog-reader",
+        ] {
+            let expected = if same == "nflog-reader" {
+                "nflog-reader tui"
+            } else {
+                same
+            };
+            assert_eq!(with(same, true), expected);
         }
     }
 

@@ -250,6 +250,13 @@ impl UserEnvironment {
         self.terminal_type.as_deref()
     }
 
+    /// Returns `true` if standard input and output are a terminal that can show a screen.
+    pub fn has_screen_terminal(&self) -> bool {
+        io::stdin().is_terminal()
+            && io::stdout().is_terminal()
+            && !matches!(self.terminal_type(), None | Some("dumb" | "unknown"))
+    }
+
     /// Returns `true` if the terminal shows Unicode according to the locale.
     pub fn supports_unicode(&self) -> bool {
         self.locale.as_deref().is_some_and(is_utf8_locale)

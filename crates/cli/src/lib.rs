@@ -53,6 +53,8 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
 
 fn run_cli(args: Vec<OsString>) -> CommandStatus {
     let environment = UserEnvironment::from_process();
+    let mut args = args;
+    args::add_default_command(&mut args, environment.has_screen_terminal());
     let cli = match args::parse_args(args) {
         Ok(cli) => cli,
         Err(refusal) => return exit::report_usage_error(&refusal, &environment),

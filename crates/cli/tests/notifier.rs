@@ -43,6 +43,67 @@ fn notify(runtime: &Path, bus: &TestBus) -> (Option<i32>, String) {
     (output.status.code(), said)
 }
 
+/// Without a desktop a script's notification is not shown, and nothing is said about it.
+#[test]
+fn without_a_session_bus_notify_is_silent() {
+    let place = private_directory();
+    let missing = format!("unix:path={}/nobody", place.path().display());
+    let program = place.path().join("terok-clearance-hub");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_terok-clearance"), &program).unwrap();
+    let bare_bus = TestBus::start();
+    let bare_bus = bare_bus.address();
+    for (program, bus) in [
+        (env!("CARGO_BIN_EXE_terok-clearance"), None),
+        (
+            env!("CARGO_BIN_EXE_terok-clearance"),
+            Some(missing.as_str()),
+        ),
+        (program.to_str().unwrap(), None),
+        (program.to_str().unwrap(), Some(missing.as_str())),
+        // As the Python program, which says nothing if no notification service runs either.
+        (program.to_str().unwrap(), Some(bare_bus.as_str())),
+    ] {
+        let mut command = Command::new(program);
+        let output = command
+            .args(["notify", "Title"])
+            .env_clear()
+            .env("XDG_RUNTIME_DIR", place.path())
+            .envs(bus.map(|bus| ("DBUS_SESSION_BUS_ADDRESS", bus)))
+            .output()
+            .unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        let said = (
+            output.status.code(),
+            text(output.stdout),
+            text(output.stderr),
+        );
+        assert_eq!(
+            said,
+            (Some(0), "0\n".to_owned(), String::new()),
+            "{program} {bus:?}"
+        );
+    }
+}
+
+/// The name of releases up to 0.6.
+#[test]
+fn the_name_of_the_notifier_runs_it() {
+    let place = private_directory();
+    let program = place.path().join("terok-clearance-notifier");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_terok-clearance"), &program).unwrap();
+    let mut command = Command::new(&program);
+    command.env_clear().env("XDG_RUNTIME_DIR", place.path());
+    let output = command.output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(69), "{said}");
+    assert!(
+        said.contains("there is no session bus for popups"),
+        "{said}"
+    );
+    let output = command.arg("serve").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+}
+
 /// Waits for a notifier that ends; returns the exit status and the output.
 fn ends(mut child: Child) -> (Option<i32>, String) {
     let mut said = String::new();

@@ -76,8 +76,8 @@ impl<I: ContainerInspector> IdentityResolver<I> {
 
     /// Returns the identity of `container`; unknown fields are empty.
     ///
-    /// The orchestrator may rename the task while it runs, so every call reads its file, whose fields
-    /// take precedence over the annotations, as with the Python stack's reader.
+    /// Every call reads the orchestrator's file, because the task may be renamed while it runs. As
+    /// with the Python stack's reader, its fields take precedence over the annotations.
     pub async fn resolve(&self, container: &ContainerId) -> ContainerIdentity {
         let info = self.inspector.inspect(container).await;
         if info.container_id.is_empty() {

@@ -8,7 +8,7 @@ use hub::{DecisionEnforcer, Hub, HubOptions};
 use netns::ProcessHandle;
 use terok_clearance::socket::{
     RuntimeDir, SameUserListener, SandboxRecord, SandboxRecordFile, SocketBindError, SocketLayout,
-    bind,
+    bind_in_runtime_dir,
 };
 use terok_clearance::{ContainerId, DisplayText, Dossier, SandboxEvent};
 use tokio::task::{JoinError, JoinSet};
@@ -43,8 +43,8 @@ impl SandboxService {
         if removed > 0 {
             tracing::info!(removed, "removed the sockets of sandboxes that have ended");
         }
-        let operators = bind(&paths.hub)?;
-        let readers = bind(&paths.ingester)?.accept_engine_hooks();
+        let operators = bind_in_runtime_dir(runtime_dir, &paths.hub)?;
+        let readers = bind_in_runtime_dir(runtime_dir, &paths.ingester)?.accept_engine_hooks();
         let name = dossier.get(&DisplayText::new("name")).cloned();
         let record = SandboxRecord::new(name, process.pid()).write(&paths.hub);
         let record = record.inspect_err(|error| tracing::warn!(%error, "cannot write a record"));

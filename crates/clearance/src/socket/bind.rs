@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use super::paths::try_connect;
 use super::peer_namespaces::{OwnNamespaces, PeerScope};
-use super::{MAX_SOCKET_PATH_BYTES, PeerCredentials};
+use super::{MAX_SOCKET_PATH_BYTES, PeerCredentials, RuntimeDir};
 use crate::{LogLimiter, error_chain};
 
 /// An error while binding a socket.
@@ -89,7 +89,9 @@ pub struct SameUserListener {
     scope: PeerScope,
     refusals: Mutex<LogLimiter>,
     /// Held for the listener's life: a second binder fails at once.
-    _lock: SocketLock,
+    lock: SocketLock,
+    /// Whether the path is bound again after its removal.
+    rebinds: bool,
 }
 
 impl SameUserListener {
@@ -108,17 +110,24 @@ impl SameUserListener {
     pub async fn accept(&self) -> io::Result<(UnixStream, PeerCredentials)> {
         loop {
             let (stream, _) = self.socket.accept().await?;
-            // The client has disconnected already.
-            let Ok(peer) = PeerCredentials::from_stream(&stream) else {
-                continue;
-            };
-            if peer.uid != self.owner_uid {
-                self.log_refused(peer, "it is of another user");
-                continue;
+            if let Some(accepted) = self.admit(stream) {
+                return Ok(accepted);
             }
-            match self.namespaces.check_peer(&stream, peer.pid, self.scope) {
-                Ok(()) => return Ok((stream, peer)),
-                Err(refusal) => self.log_refused(peer, error_chain(&refusal).as_str()),
+        }
+    }
+
+    /// Returns the connection if its client is a process that is accepted, and still there.
+    pub(super) fn admit(&self, stream: UnixStream) -> Option<(UnixStream, PeerCredentials)> {
+        let peer = PeerCredentials::from_stream(&stream).ok()?;
+        if peer.uid != self.owner_uid {
+            self.log_refused(peer, "it is of another user");
+            return None;
+        }
+        match self.namespaces.check_peer(&stream, peer.pid, self.scope) {
+            Ok(()) => Some((stream, peer)),
+            Err(refusal) => {
+                self.log_refused(peer, error_chain(&refusal).as_str());
+                None
             }
         }
     }
@@ -136,13 +145,53 @@ impl SameUserListener {
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    /// Has [`ConnectionAcceptor`](super::ConnectionAcceptor) watch the path and bind it again after
+    /// its removal.
+    ///
+    /// Accepted connections stay. A missing directory is waited for, not created. A path that
+    /// another process has bound meanwhile is left to that process until it is free again.
+    #[must_use]
+    pub const fn rebinding(mut self) -> Self {
+        self.rebinds = true;
+        self
+    }
+
+    pub(super) const fn rebinds(&self) -> bool {
+        self.rebinds
+    }
+
+    /// Returns `true` if the path leads to this socket.
+    pub(super) fn is_at_path(&self) -> bool {
+        is_file(&self.path, self.file_id)
+    }
+
+    /// Binds the path again. Returns the connections to the former socket that were not accepted.
+    pub(super) fn rebind(&mut self) -> Result<Vec<UnixStream>, SocketBindError> {
+        check_private_dir(self.path.parent().unwrap_or_else(|| Path::new("/")))?;
+        if !self.lock.is_at_path() {
+            self.lock = SocketLock::acquire(&self.path)?;
+        }
+        remove_stale_file(&self.path, false)?;
+        let (socket, file_id) = listen_at(&self.path)?;
+        let before = std::mem::replace(&mut self.socket, socket);
+        self.file_id = file_id;
+        let mut waiting = Vec::new();
+        if let Ok(before) = before.into_std() {
+            while let Ok((stream, _)) = before.accept() {
+                let stream = stream.set_nonblocking(true).map(|()| stream);
+                waiting.extend(stream.and_then(UnixStream::from_std).ok());
+            }
+        }
+        Ok(waiting)
+    }
 }
 
 impl Drop for SameUserListener {
     fn drop(&mut self) {
-        let is_ours =
-            fs::symlink_metadata(&self.path).is_ok_and(|now| file_id(&now) == self.file_id);
-        if is_ours && let Err(error) = fs::remove_file(&self.path) {
+        if self.is_at_path()
+            && let Err(error) = fs::remove_file(&self.path)
+        {
             tracing::debug!(%error, "cannot remove a socket file");
         }
     }
@@ -153,11 +202,51 @@ impl Drop for SameUserListener {
 /// A missing directory is created with mode 0700. A stale socket is replaced, a socket with a
 /// listener is not. Of two concurrent binders one fails.
 pub fn bind(path: &Path) -> Result<SameUserListener, SocketBindError> {
+    bind_path(path, false)
+}
+
+/// Binds as [`bind`] does. If `path` is that of a hub's socket below `runtime`, a stale file is
+/// replaced, as by the Python stack: anything but a directory or a socket with a listener.
+///
+/// A file elsewhere may be the user's data, and is an error.
+pub fn bind_in_runtime_dir(
+    runtime: &RuntimeDir,
+    path: &Path,
+) -> Result<SameUserListener, SocketBindError> {
+    bind_path(path, runtime.is_hub_socket_path(path))
+}
+
+fn bind_path(path: &Path, replaces_files: bool) -> Result<SameUserListener, SocketBindError> {
     let length = path.as_os_str().as_bytes().len();
     if length > MAX_SOCKET_PATH_BYTES {
         let path = path.to_owned();
         return Err(SocketBindError::PathTooLong { path, length });
     }
+    let directory = path.parent().unwrap_or_else(|| Path::new("/"));
+    ensure_private_dir(directory)?;
+    let namespaces = OwnNamespaces::read().map_err(|source| SocketBindError::Io {
+        action: "find the namespaces for",
+        path: path.to_owned(),
+        source,
+    })?;
+    let lock = SocketLock::acquire(path)?;
+    remove_stale_file(path, replaces_files)?;
+    let (socket, file_id) = listen_at(path)?;
+    Ok(SameUserListener {
+        socket,
+        path: path.to_owned(),
+        file_id,
+        owner_uid: rustix::process::geteuid().as_raw(),
+        namespaces,
+        scope: PeerScope::Host,
+        refusals: Mutex::default(),
+        lock,
+        rebinds: false,
+    })
+}
+
+/// Binds a socket at a free path. Returns the device and inode of its file, too.
+fn listen_at(path: &Path) -> Result<(UnixListener, (u64, u64)), SocketBindError> {
     let io_error = |action| {
         move |source: io::Error| SocketBindError::Io {
             action,
@@ -165,11 +254,6 @@ pub fn bind(path: &Path) -> Result<SameUserListener, SocketBindError> {
             source,
         }
     };
-    let directory = path.parent().unwrap_or_else(|| Path::new("/"));
-    ensure_private_dir(directory)?;
-    let namespaces = OwnNamespaces::read().map_err(io_error("find the namespaces for"))?;
-    let lock = SocketLock::acquire(path)?;
-    remove_stale_socket(path)?;
     let socket = bind_private(path).map_err(|error| io_error("bind")(error.into()))?;
     let found = fs::symlink_metadata(path).map_err(io_error("inspect"))?;
     if !found.file_type().is_socket() {
@@ -178,16 +262,7 @@ pub fn bind(path: &Path) -> Result<SameUserListener, SocketBindError> {
         });
     }
     let socket = UnixListener::from_std(socket.into()).map_err(io_error("listen on"))?;
-    Ok(SameUserListener {
-        socket,
-        path: path.to_owned(),
-        file_id: file_id(&found),
-        owner_uid: rustix::process::geteuid().as_raw(),
-        namespaces,
-        scope: PeerScope::Host,
-        refusals: Mutex::default(),
-        _lock: lock,
-    })
+    Ok((socket, file_id(&found)))
 }
 
 /// Binds and listens with mode 0600.
@@ -203,7 +278,7 @@ fn bind_private(path: &Path) -> rustix::io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Creates `directory` if it is missing, and checks that no other user can write or search in it.
+/// Creates `directory` if it is missing, and checks it.
 fn ensure_private_dir(directory: &Path) -> Result<(), SocketBindError> {
     let io_error = |action| {
         move |source: io::Error| SocketBindError::Io {
@@ -215,6 +290,18 @@ fn ensure_private_dir(directory: &Path) -> Result<(), SocketBindError> {
     let mut builder = DirBuilder::new();
     builder.recursive(true).mode(0o700);
     builder.create(directory).map_err(io_error("create"))?;
+    check_private_dir(directory)
+}
+
+/// Checks that no other user can write or search in `directory`.
+fn check_private_dir(directory: &Path) -> Result<(), SocketBindError> {
+    let io_error = |action| {
+        move |source: io::Error| SocketBindError::Io {
+            action,
+            path: directory.to_owned(),
+            source,
+        }
+    };
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let not_private = |problem| SocketBindError::NotPrivate {
         directory: directory.to_owned(),
@@ -237,8 +324,8 @@ fn ensure_private_dir(directory: &Path) -> Result<(), SocketBindError> {
     Ok(())
 }
 
-/// Removes a stale socket at `path`.
-fn remove_stale_socket(path: &Path) -> Result<(), SocketBindError> {
+/// Removes a stale socket at `path`; if `replaces_files`, also another file.
+fn remove_stale_file(path: &Path, replaces_files: bool) -> Result<(), SocketBindError> {
     let io_error = |action| {
         move |source: io::Error| SocketBindError::Io {
             action,
@@ -249,6 +336,10 @@ fn remove_stale_socket(path: &Path) -> Result<(), SocketBindError> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(io_error("inspect")(error)),
+        Ok(found) if replaces_files && !found.is_dir() && !found.file_type().is_socket() => {
+            tracing::warn!(path = %path.display(), "replaced a stale file by a socket");
+            return fs::remove_file(path).map_err(io_error("remove"));
+        }
         Ok(found) if !found.file_type().is_socket() => {
             return Err(SocketBindError::NotASocket {
                 path: path.to_owned(),
@@ -275,6 +366,10 @@ fn listening_pid(path: &Path) -> Option<i32> {
     Some(pid)
 }
 
+fn is_file(path: &Path, id: (u64, u64)) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|now| file_id(&now) == id)
+}
+
 fn file_id(file: &Metadata) -> (u64, u64) {
     (file.dev(), file.ino())
 }
@@ -283,6 +378,7 @@ fn file_id(file: &Metadata) -> (u64, u64) {
 #[derive(Debug)]
 pub(super) struct SocketLock {
     path: PathBuf,
+    file_id: (u64, u64),
     _file: File,
 }
 
@@ -316,7 +412,11 @@ impl SocketLock {
             let locked = file.metadata().map_err(io_error)?;
             match fs::symlink_metadata(&path) {
                 Ok(now) if file_id(&now) == file_id(&locked) => {
-                    return Ok(Self { path, _file: file });
+                    return Ok(Self {
+                        path,
+                        file_id: file_id(&locked),
+                        _file: file,
+                    });
                 }
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -326,10 +426,19 @@ impl SocketLock {
     }
 }
 
+impl SocketLock {
+    fn is_at_path(&self) -> bool {
+        is_file(&self.path, self.file_id)
+    }
+}
+
 impl Drop for SocketLock {
     fn drop(&mut self) {
-        // Removed while locked: a process that has opened the file meanwhile opens it again.
-        if let Err(error) = fs::remove_file(&self.path) {
+        // Removed while locked: a process that has opened the file meanwhile opens it again. The
+        // file may be another's, if this one was removed.
+        if self.is_at_path()
+            && let Err(error) = fs::remove_file(&self.path)
+        {
             tracing::debug!(%error, "cannot remove a lock file");
         }
     }

@@ -91,6 +91,31 @@ impl RuntimeDir {
         }
     }
 
+    /// Returns `true` for the path of a hub's socket in any layout, whether it exists or not.
+    pub fn is_hub_socket_path(&self, path: &Path) -> bool {
+        let Ok(below) = path.strip_prefix(&self.0) else {
+            return false;
+        };
+        let parts: Option<Vec<_>> = below.iter().map(OsStr::to_str).collect();
+        match parts.as_deref() {
+            Some([_]) => {
+                let HubSocketPaths {
+                    hub,
+                    ingester,
+                    verdict,
+                } = self.shared_hub_sockets();
+                [hub, ingester, verdict].iter().any(|own| own == path)
+            }
+            Some(["terok", "clearance" | "events" | "verdict", name]) => {
+                name.strip_suffix(".sock").is_some_and(|id| !id.is_empty())
+            }
+            Some(
+                ["terok", "clearance", id, "hub.sock"] | ["terok", "events", id, "ingester.sock"],
+            ) => *id != "..",
+            _ => false,
+        }
+    }
+
     /// Returns the directory in which the hubs of sandboxes appear.
     pub fn hubs_dir(&self) -> PathBuf {
         self.0.join("terok").join("clearance")

@@ -3,11 +3,12 @@
 
 use anyhow::Context as _;
 use desktop::notifier::{
-    Closed, Notification, NotificationAction, NotificationActionError, NotificationExpiry,
-    Notifier as _, SessionNotifier, create_notifier,
+    Closed, DbusConnectError, Notification, NotificationAction, NotificationActionError,
+    NotificationExpiry, Notifier as _, SessionNotifier, create_notifier,
 };
 use desktop::popups::GuardedPopup;
 
+use crate::args::ProgramName;
 use crate::output::OutputError;
 use crate::{CommandContext, CommandError, CommandStatus, StopSignals, block_on};
 
@@ -76,7 +77,11 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
         tokio::select! {
             status = stop.wait() => return Ok(status),
             connected = notifier.connect() => {
-                if let Err(error) = connected {
+                // Without a session bus, and under the name of the Python program, nothing is said:
+                // scripts run it on machines without a desktop.
+                if let Err(error @ DbusConnectError::NoService) = connected
+                    && context.program_name != ProgramName::Hub
+                {
                     let reason = terok_clearance::error_chain(error);
                     tracing::warn!(%reason, "notifications are not shown");
                 }

@@ -7,7 +7,7 @@ use std::pin::pin;
 use clap::ValueEnum;
 use hub::HubListeners;
 use supervisor::serve_classic_hub;
-use terok_clearance::socket::{RuntimeDir, SameUserListener, bind};
+use terok_clearance::socket::{RuntimeDir, SameUserListener, bind_in_runtime_dir};
 use terok_clearance::wire::clearance1::Clearance1Dialect;
 use tokio_util::sync::CancellationToken;
 
@@ -21,7 +21,8 @@ pub(super) const ABOUT: &str = "Serve one hub for every sandbox, on the classic 
 Readers report to terok-shield-events.sock, operators subscribe and answer at \
 terok-clearance.sock, and answers go to the verdict helper at terok-clearance-verdict.sock, which \
 must run too (`serve-verdict`). Stays in the foreground and logs to standard error; SIGTERM and \
-Ctrl-C end it and remove its sockets.";
+Ctrl-C end it and remove its sockets. A socket that somebody removes is bound anew; connections \
+stay.";
 
 /// Command-line arguments.
 #[derive(Debug, clap::Args)]
@@ -59,7 +60,8 @@ enum ClientEra {
 
 /// Runs the command.
 pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandError> {
-    let classic = RuntimeDir::new(context.environment.private_runtime_dir()?).shared_hub_sockets();
+    let runtime = RuntimeDir::new(context.environment.private_runtime_dir()?);
+    let classic = runtime.shared_hub_sockets();
     let clearance = args.clearance_socket.unwrap_or(classic.hub);
     let reader = args.reader_socket.unwrap_or(classic.ingester);
     let verdict = args.verdict_socket.unwrap_or(classic.verdict);
@@ -67,8 +69,8 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
     block_on(async {
         let mut signals = StopSignals::catch()?;
         let listeners = HubListeners {
-            operators: bind_listener(&clearance)?,
-            readers: bind_listener(&reader)?.accept_engine_hooks(),
+            operators: bind_listener(&runtime, &clearance)?,
+            readers: bind_listener(&runtime, &reader)?.accept_engine_hooks(),
         };
         tracing::info!(
             clearance = %clearance.display(),
@@ -107,10 +109,14 @@ pub(super) async fn serve_until_stopped<E: Into<ServiceError>>(
     }
 }
 
-/// Binds a socket.
-pub(super) fn bind_listener(path: &Path) -> Result<SameUserListener, CommandError> {
-    bind(path).map_err(|source| CommandError::Listen {
+/// Binds a socket, which is bound again after its removal: `terok-sandbox setup` does.
+pub(super) fn bind_listener(
+    runtime: &RuntimeDir,
+    path: &Path,
+) -> Result<SameUserListener, CommandError> {
+    let bound = bind_in_runtime_dir(runtime, path).map_err(|source| CommandError::Listen {
         path: path.to_owned(),
         source,
-    })
+    })?;
+    Ok(bound.rebinding())
 }

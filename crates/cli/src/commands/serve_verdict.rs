@@ -41,7 +41,8 @@ pub struct Args {
 /// Runs the command.
 pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandError> {
     let environment = &context.environment;
-    let classic = RuntimeDir::new(environment.private_runtime_dir()?).shared_hub_sockets();
+    let runtime = RuntimeDir::new(environment.private_runtime_dir()?);
+    let classic = runtime.shared_hub_sockets();
     let socket = args.verdict_socket.unwrap_or(classic.verdict);
     let program = if let Some(named) = args.shield {
         Some(resolve_program(&named)?)
@@ -52,12 +53,15 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
     if let Some(program) = &program {
         tracing::info!(program = %program.display(), "answers are applied by a program");
     } else {
-        tracing::warn!("terok-shield was not found: every answer will fail");
+        tracing::warn!(
+            "terok-shield was not found beside this program or on the PATH: every answer will \
+             fail; name it with `--shield PATH`"
+        );
     }
     let backend = ExecBackend::new(program, environment.select_variables(&PASSED_ENVIRONMENT));
     block_on(async {
         let mut signals = StopSignals::catch()?;
-        let listener = bind_listener(&socket)?;
+        let listener = bind_listener(&runtime, &socket)?;
         tracing::info!(socket = %socket.display(), "the verdict helper listens");
         let stop = CancellationToken::new();
         let serving = async {

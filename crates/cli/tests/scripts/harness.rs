@@ -56,7 +56,7 @@ impl ScriptHarness {
     }
 
     /// Starts a service, and returns it once its log contains `ready`.
-    fn start(&self, args: &[&str], ready: &str) -> ChildGuard {
+    pub(crate) fn start(&self, args: &[&str], ready: &str) -> ChildGuard {
         let mut command = self.command(args);
         let mut service = ChildGuard::spawn(command.stderr(Stdio::piped()));
         let mut log = BufReader::new(service.stderr.take().unwrap());

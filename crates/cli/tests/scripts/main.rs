@@ -22,6 +22,7 @@ mod hub;
 mod hubs;
 mod list;
 mod schema;
+mod sockets;
 #[path = "../../../../tests/hostile/texts.rs"]
 mod texts;
 mod watch;

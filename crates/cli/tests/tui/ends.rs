@@ -189,3 +189,19 @@ fn a_terminal_that_cannot_paint_is_refused() {
     assert!(screen.contains("clearance hub unavailable"), "{screen}");
     window.is_as_before();
 }
+
+/// So `terok clearance` calls the Python stack's program of this name.
+#[test]
+fn without_arguments_it_opens_on_a_terminal() {
+    let session = Session::new();
+    let window = Window::open(&session, 80, 24);
+    window.line(&format!("{PROGRAM}; echo sta''tus=$?"));
+    window.until("Waiting for you");
+    window.press(&["q"]);
+    window.until("status=0");
+    // Nothing can be drawn there.
+    window.line(&format!(
+        "clear; TERM=dumb {PROGRAM} 2>&1 | head -3; echo do''ne"
+    ));
+    window.until("done");
+}

@@ -12,8 +12,8 @@ use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
 /// Maximum depth of nested lists and mappings.
 const MAX_DEPTH: usize = 64;
 
-/// Returns the text at the key `name` of the document's mapping; `None` if it is missing or no text,
-/// or if `PyYAML` would refuse the document.
+/// Returns the text at the key `name` of the document's mapping; `None` without such a text, or if
+/// `PyYAML` would refuse the document.
 pub(super) fn parse_name(text: &str) -> Option<String> {
     if !text.chars().all(is_printable) {
         return None;
@@ -207,7 +207,9 @@ fn key_of(node: &YamlNode) -> Option<MapKey> {
 /// A value that `<<` cannot have.
 struct InvalidMerge;
 
-/// Returns the name that `<<` with this value adds; an error for a value that `<<` cannot have. Of a list, the first mapping with a name counts.
+/// Returns the name that `<<` with this value adds; an error for a value that `<<` cannot have.
+///
+/// Of a list, the first mapping with a name counts.
 fn merged_name(node: &YamlNode) -> Result<Option<Rc<YamlNode>>, InvalidMerge> {
     match node {
         YamlNode::Map(name) => Ok(name.clone()),
