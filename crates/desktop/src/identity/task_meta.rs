@@ -50,7 +50,7 @@ impl TaskMetaFile {
             }
             Self::Yaml(_) => yaml_name(&text)?,
         };
-        Some(DisplayText::new(&name))
+        Some(DisplayText::name(&name))
     }
 }
 

@@ -5,6 +5,7 @@
 //! needs them for an answer.
 
 use terok_clearance::Timestamp;
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use crate::inbox::Row;
 use crate::phrases;
@@ -32,7 +33,7 @@ pub(super) fn render_table(rows: &[&Row], now: Timestamp, width: usize, color: b
     let columns = |column: usize, head: &str| {
         let widths = cells
             .iter()
-            .map(|cells| cells.get(column).map_or(0, String::len));
+            .map(|cells| cells.get(column).map_or(0, |cell| cell.width()));
         // A single long id must not widen the column for all rows.
         widths
             .max()
@@ -47,7 +48,8 @@ pub(super) fn render_table(rows: &[&Row], now: Timestamp, width: usize, color: b
         format!("{head}\n")
     };
     for (row, [name, from, wants, often]) in rows.iter().zip(&cells) {
-        let line = format!("{name:id$}  {from:who$}  {wants}");
+        let start = format!("{}  ", pad(name, id));
+        let line = format!("{start}{}  {wants}", pad(from, who));
         let mut under = format!("blocked {often};");
         let process = phrases::describe_process(row).map(|process| format!("who asks: {process}"));
         let notes = [
@@ -62,46 +64,56 @@ pub(super) fn render_table(rows: &[&Row], now: Timestamp, width: usize, color: b
             "{under} allow opens {}",
             phrases::describe_allow_effect(row)
         );
-        shown.push_str(&wrap_words(
-            &line,
-            width,
-            id.max(name.len()).saturating_add(2),
-        ));
+        shown.push_str(&wrap_words(&line, width, start.len()));
         shown.push_str(&wrap_words(&under, width, 0));
     }
     shown
 }
 
-/// Truncates a cell to [`MAX_COLUMN_WIDTH`]. The text is ASCII, so every index is a character
-/// boundary.
+/// Returns the text with spaces up to `columns` columns. Letters of many scripts take two columns,
+/// and marks none.
+fn pad(text: &str, columns: usize) -> String {
+    let missing = columns.saturating_sub(text.width());
+    format!("{text}{:missing$}", "")
+}
+
+/// Truncates a cell to [`MAX_COLUMN_WIDTH`].
 fn truncate_cell(text: String) -> String {
-    match text.get(..MAX_COLUMN_WIDTH.saturating_sub(3)) {
-        Some(start) if text.len() > MAX_COLUMN_WIDTH => format!("{start}..."),
-        _ => text,
+    if text.width() <= MAX_COLUMN_WIDTH {
+        return text;
     }
+    let mut room = MAX_COLUMN_WIDTH.saturating_sub(3);
+    let fits = |c: &char| {
+        let left = room.checked_sub(c.width().unwrap_or(0));
+        room = left.unwrap_or(0);
+        left.is_some()
+    };
+    let start: String = text.chars().take_while(fits).collect();
+    format!("{start}...")
 }
 
 /// Breaks a text between words into lines of `width` columns. All lines are indented, except the
-/// first line if `columns` is not 0. A word longer than `width` gets a line without other words.
-fn wrap_words(text: &str, width: usize, columns: usize) -> String {
+/// first line if `padded`, the bytes of its padded cells, is not 0. A word longer than `width` gets
+/// a line without other words.
+fn wrap_words(text: &str, width: usize, padded: usize) -> String {
     let indent = " ".repeat(INDENT_COLUMNS);
     let mut shown = String::new();
-    let mut line = if columns == 0 {
+    let mut line = if padded == 0 {
         indent.clone()
     } else {
         // The first line starts with padded table columns, where no break is allowed.
-        let (start, _) = text.split_at(columns.min(text.len()));
+        let (start, _) = text.split_at(padded.min(text.len()));
         start.to_owned()
     };
     let rest = text.get(
-        if columns == 0 {
+        if padded == 0 {
             0
         } else {
-            columns.min(text.len())
+            padded.min(text.len())
         }..,
     );
     for word in rest.unwrap_or_default().split_inclusive(' ') {
-        let length = line.len().saturating_add(word.trim_end().len());
+        let length = line.width().saturating_add(word.trim_end().width());
         if length > width && !line.trim().is_empty() {
             shown.push_str(line.trim_end());
             shown.push('\n');
@@ -140,6 +152,20 @@ mod tests {
             let words: Vec<_> = wrapped.split_whitespace().collect();
             assert_eq!(words, text.split_whitespace().collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn cells_are_as_wide_as_they_look() {
+        assert_eq!(
+            pad("\u{65e5}\u{672c}\u{8a9e}", 8),
+            "\u{65e5}\u{672c}\u{8a9e}  "
+        );
+        assert_eq!(pad("e\u{301}", 3), "e\u{301}  ");
+        assert_eq!(pad("longer", 3), "longer");
+        let wide = "\u{65e5}".repeat(13);
+        let cut = format!("{}...", "\u{65e5}".repeat(10));
+        assert_eq!(truncate_cell(wide), cut);
+        assert_eq!(truncate_cell("\u{65e5}".repeat(12)), "\u{65e5}".repeat(12));
     }
 
     #[test]
