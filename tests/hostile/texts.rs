@@ -57,6 +57,56 @@ const TEXTS: &[(&str, &str)] = &[
         "\u{ff41}\u{ff4c}\u{ff4c}\u{ff4f}\u{ff57}",
     ),
     ("tags", "a\u{e0061}\u{e007f}b"),
+    (
+        "Japanese",
+        "\u{65e5}\u{672c}\u{8a9e}\u{306e}\u{540d}\u{524d}",
+    ),
+    (
+        "Korean",
+        "\u{d55c}\u{ad6d}\u{c5b4} \u{1112}\u{1161}\u{11ab}",
+    ),
+    (
+        "Hebrew",
+        "\u{5e9}\u{5c1}\u{5b8}\u{5dc}\u{5d5}\u{5b9}\u{5dd}",
+    ),
+    (
+        "Arabic",
+        "\u{639}\u{631}\u{628}\u{64a} \u{6f1}\u{6f2}\u{6f3}",
+    ),
+    (
+        "Persian with a joiner",
+        "\u{645}\u{6cc}\u{200c}\u{631}\u{648}\u{645}",
+    ),
+    (
+        "Hindi",
+        "\u{939}\u{93f}\u{928}\u{94d}\u{926}\u{940} \u{915}\u{94d}\u{200d}\u{937}",
+    ),
+    (
+        "Thai",
+        "\u{e20}\u{e32}\u{e29}\u{e32}\u{e44}\u{e17}\u{e22}\u{e17}\u{e35}\u{e48}",
+    ),
+    (
+        "letters with marks of their own",
+        "cafe\u{301} n\u{303}andu\u{308}",
+    ),
+    ("signs", "\u{2192} \u{20ac} \u{b7} \u{ab}x\u{bb} \u{2026}"),
+    (
+        "pictures",
+        "\u{1f680}\u{1f3fd} \u{2764}\u{fe0f} \u{31}\u{fe0f}\u{20e3}",
+    ),
+    (
+        "blank letters",
+        "a\u{3164}b\u{115f}c\u{2800}d\u{ffa0}e\u{34f}",
+    ),
+    (
+        "spaces of other widths",
+        "a\u{a0}b\u{3000}c\u{2003}d\u{202f}e",
+    ),
+    ("marks on nothing", "\u{301}\u{5b8}a \u{e48}b"),
+    (
+        "a right-to-left end",
+        "web \u{5d0}\u{5d1}) 203.0.113.9:443 (",
+    ),
     ("private use", "\u{e000}\u{f8ff}\u{10ffff}"),
     ("a replacement character", "\u{fffd}"),
     (

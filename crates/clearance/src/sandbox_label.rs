@@ -57,7 +57,8 @@ impl<'a> SandboxLabel<'a> {
         !self.project.is_empty() && !self.task.is_empty()
     }
 
-    /// Returns the label in ASCII, for terminals and scripts: `project/task (name)`.
+    /// Returns the label with ASCII signs, for terminals and scripts: `project/task (name)`. The
+    /// parts keep their script.
     pub fn to_ascii(&self) -> String {
         let Self {
             project,

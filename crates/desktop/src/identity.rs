@@ -86,7 +86,7 @@ impl<I: ContainerInspector> IdentityResolver<I> {
         let annotation = |keys: [&str; 2]| {
             let values = keys.iter().filter_map(|key| info.annotations.get(*key));
             let value = values.into_iter().find(|value| !value.is_empty());
-            value.map_or_else(DisplayText::default, |value| DisplayText::new(value))
+            value.map_or_else(DisplayText::default, |value| DisplayText::name(value))
         };
         // `dossier.*` is from releases after 0.6.6, `ai.terok.*` from releases up to 0.6.6.
         let meta = match task_meta::TaskMetaFile::from_annotations(&info.annotations) {

@@ -3,8 +3,8 @@
 //!
 //! All user interfaces use these phrases, so that the effect of an answer has the same wording
 //! everywhere. All phrases are printable ASCII, because text from a sandbox is `DisplayText`. The
-//! exception are the letters of an internationalised name, next to the ASCII form
-//! ([`unicode_name`]).
+//! exceptions are the name of the sandbox, which the operator chose in any script, and the letters
+//! of an internationalised host name, next to the ASCII form ([`unicode_name`]).
 
 mod change;
 mod connection;

@@ -61,7 +61,7 @@ impl ContainerAnnotations {
             };
             let value = value_to_text(&value);
             if key != META_PATH_KEY {
-                dossier.insert(DisplayText::new(key), DisplayText::new(&value));
+                dossier.insert(DisplayText::new(key), DisplayText::name(&value));
             } else if !value.is_empty() {
                 meta_path = Some(PathBuf::from(value));
             }
@@ -92,7 +92,7 @@ impl ContainerAnnotations {
             if key != META_PATH_KEY && is_truthy(&value) {
                 dossier.insert(
                     DisplayText::new(&key),
-                    DisplayText::new(&value_to_text(&value)),
+                    DisplayText::name(&value_to_text(&value)),
                 );
             }
         }

@@ -186,6 +186,6 @@ fn build_dossier(name: Option<&str>, command: &[OsString]) -> Dossier {
         .unwrap_or_default();
     let name = name.map_or_else(|| program.to_string_lossy().into_owned(), str::to_owned);
     let words: Vec<_> = command.iter().map(|word| word.to_string_lossy()).collect();
-    let entry = |key: &str, value: &str| (DisplayText::new(key), DisplayText::new(value));
+    let entry = |key: &str, value: &str| (DisplayText::new(key), DisplayText::name(value));
     Dossier::new([entry("name", &name), entry("command", &words.join(" "))].into())
 }

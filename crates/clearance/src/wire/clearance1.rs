@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::display_text::deserialize_names;
 use crate::varlink::{StandardError, VarlinkCall, VarlinkInterface, append_json};
 use crate::{Action, BlockedPacket, ContainerId, DisplayText, RequestId, ShieldState};
 
@@ -338,7 +339,8 @@ impl FlatClearanceEvent<'_> {
                 }
                 append_json_string(out, key.as_str());
                 out.push(b':');
-                append_json_string(out, value.as_str());
+                // As the Python stack's hub, whose clients draw what they get.
+                append_json_string(out, &value.to_ascii());
             }
             out.push(b'}');
         }
@@ -393,6 +395,6 @@ pub struct ClearanceEvent {
     #[serde(default)]
     pub reason: DisplayText,
     /// The sandbox's dossier.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "deserialize_names")]
     pub dossier: BTreeMap<DisplayText, DisplayText>,
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::display_text::deserialize_program_output;
+use crate::display_text::{deserialize_names, deserialize_program_output};
 use crate::varlink::{StandardError, VarlinkCall, VarlinkInterface, append_reply, is_json_object};
 use crate::{
     BlockedPacket, ContainerId, Decision, DecisionAction, Dest, DisplayText, Dossier, GaveUp,
@@ -65,7 +65,7 @@ pub struct Request {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process: Option<Arc<Process>>,
     /// The sandbox's dossier.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "deserialize_names")]
     pub dossier: Dossier,
     /// The time of the first blocked packet.
     pub first_seen: Timestamp,

@@ -100,6 +100,16 @@ fn an_ended_prompt_is_removed_from_xfce() {
 
 /// A click that comes too soon is ignored: the question is shown again with an additional line.
 fn is_guarded(kind: Service) {
+    comes_again(kind, |picture| *picture.buttons().first().unwrap());
+}
+
+/// A click beside the buttons closes a popup. One that has just come comes again.
+fn is_guarded_against_a_close(kind: Service) {
+    comes_again(kind, |picture| picture.body().unwrap());
+}
+
+/// Clicks on `place` at once, and then on Deny after the time to read.
+fn comes_again(kind: Service, place: impl Fn(&Picture) -> (usize, usize)) {
     let desktop = Desktop::new(kind);
     let runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = { runtime }.enable_all().build().unwrap();
@@ -117,7 +127,7 @@ fn is_guarded(kind: Service) {
     // Longer than any machine needs for a click.
     popup.set_guard_delay(Duration::from_secs(3600));
     let first = desktop.popup();
-    desktop.click(&first, 0);
+    desktop.click_at(place(&first));
     // The notifier runs while the pictures are taken.
     runtime.block_on(async {
         loop {
@@ -155,6 +165,21 @@ fn a_click_too_soon_is_asked_again_with_xfce() {
 #[test]
 fn a_click_too_soon_is_asked_again_with_notification_daemon() {
     is_guarded(Service::Gnome2);
+}
+
+#[test]
+fn a_close_too_soon_is_asked_again_with_mate() {
+    is_guarded_against_a_close(Service::Mate);
+}
+
+#[test]
+fn a_close_too_soon_is_asked_again_with_xfce() {
+    is_guarded_against_a_close(Service::Xfce);
+}
+
+#[test]
+fn a_close_too_soon_is_asked_again_with_notification_daemon() {
+    is_guarded_against_a_close(Service::Gnome2);
 }
 
 /// Inside a user namespace our user id differs from the id at the bus, so the outer id is offered.

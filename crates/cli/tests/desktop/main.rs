@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Popups of three real notification services with buttons, on a private screen: the content of the
+//! Popups of four real notification services, three of them with buttons, on a private screen: the content of the
 //! picture, and the effect of a real click. `./check desktop` runs these tests.
 
 #![expect(
@@ -15,6 +15,7 @@ mod clicks;
 #[path = "../run/console.rs"]
 #[expect(dead_code, reason = "the tests of `run` need more of it")]
 mod console;
+mod limits;
 #[path = "../run/machine.rs"]
 mod machine;
 mod packets;

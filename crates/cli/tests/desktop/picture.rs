@@ -52,6 +52,12 @@ impl Picture {
         Some((columns.end - 28, lines.start + 27))
     }
 
+    /// Returns a position on the text of the upper popup.
+    pub(crate) fn body(&self) -> Option<(usize, usize)> {
+        let (columns, lines) = self.popup()?;
+        Some((columns.start + columns.len() / 2, lines.start + 30))
+    }
+
     /// Returns the columns and the lines of the area with popups.
     fn popup(&self) -> Option<(Range<usize>, Range<usize>)> {
         let lit = |x, y| self.at(x, y) > LETTER;

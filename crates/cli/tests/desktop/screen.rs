@@ -12,12 +12,13 @@ use test_support::test_bus::{TestBus, TestBusBuilder};
 
 use crate::picture::{HEIGHT, Picture, WIDTH};
 
-/// Notification services with buttons.
+/// Notification services; all but dunst have buttons.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Service {
     Mate,
     Xfce,
     Gnome2,
+    Dunst,
 }
 
 impl Service {
@@ -30,6 +31,7 @@ impl Service {
                 "/usr/lib/aarch64-linux-gnu/xfce4/notifyd/xfce4-notifyd",
             ],
             Self::Gnome2 => &["/usr/lib/notification-daemon/notification-daemon"],
+            Self::Dunst => &["/usr/bin/dunst"],
         };
         let mut known = pattern.iter().map(PathBuf::from);
         known
@@ -77,6 +79,16 @@ impl Desktop {
         let settings = "/usr/share/dbus-1/services/org.xfce.Xfconf.service";
         let bus = TestBusBuilder::new().service_file(Path::new(settings));
         let home = bus.directory().to_owned();
+        if matches!(kind, Service::Dunst) {
+            // Light, as the other services are, with the settings of the package otherwise.
+            let settings = home.join(".config/dunst/dunstrc.d");
+            std::fs::create_dir_all(&settings).unwrap();
+            let white =
+                "background = \"#ffffff\"\nforeground = \"#000000\"\nframe_color = \"#ffffff\"";
+            let sections =
+                ["low", "normal", "critical"].map(|it| format!("[urgency_{it}]\n{white}\n"));
+            std::fs::write(settings.join("10-light.conf"), sections.concat()).unwrap();
+        }
         let mut bus = bus
             .env("HOME", home)
             .env("DISPLAY", &display)
@@ -200,6 +212,16 @@ impl Desktop {
                 && shown.elapsed() > CLICK_GUARD_DELAY + Duration::from_millis(50)
         });
         self.click(&picture, which);
+    }
+
+    /// Waits for the click guard's time and then clicks on a place of the popup.
+    pub(crate) fn read_and_click_at(&self, place: impl Fn(&Picture) -> Option<(usize, usize)>) {
+        let shown = Instant::now();
+        let picture = self.until(|picture| {
+            place(picture).is_some()
+                && shown.elapsed() > CLICK_GUARD_DELAY + Duration::from_millis(50)
+        });
+        self.click_at(place(&picture).unwrap());
     }
 
     pub(crate) fn click(&self, picture: &Picture, which: usize) {

@@ -129,7 +129,7 @@ fn parse_inspect_output(json: &[u8]) -> Option<ContainerInfo> {
     let short: String = id.chars().take(12).collect();
     Some(ContainerInfo {
         container_id: DisplayText::new(&short),
-        name: DisplayText::new(name),
+        name: DisplayText::name(name),
         state: DisplayText::new(&state.status),
         annotations: config.annotations,
     })

@@ -57,7 +57,7 @@ impl TaskMetaFile {
         match self {
             Self::Json(_) => parse_json(&text),
             Self::Yaml(_) => Some(TaskMeta {
-                name: DisplayText::new(&yaml::parse_name(&text)?),
+                name: DisplayText::name(&yaml::parse_name(&text)?),
                 ..TaskMeta::default()
             }),
         }
@@ -76,7 +76,7 @@ fn parse_json(text: &str) -> Option<TaskMeta> {
             // A list or an object is no name.
             _ => String::new(),
         };
-        DisplayText::new(&text)
+        DisplayText::name(&text)
     };
     Some(TaskMeta {
         project: text("project"),

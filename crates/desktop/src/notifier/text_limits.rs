@@ -5,7 +5,8 @@
 //! screen, some clip the lines at the bottom. A sandbox that chooses a long host name could hide
 //! the end of the name, which is the part that identifies its owner. [`KNOWN_SERVICES`] is measured
 //! on pictures of the services with their default settings (`./check desktop`), with a margin for
-//! larger fonts and for names of wide letters; every other service gets [`TextLimits::CONSERVATIVE`].
+//! larger fonts and for names of wide letters; every other service gets
+//! [`TextLimits::CONSERVATIVE`].
 
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
@@ -87,7 +88,8 @@ struct KnownService {
     limits: TextLimits,
 }
 
-/// The services that were measured: the title, the width of a line, the lines.
+/// The services that were measured: the title, the width of a line, the lines. A name that takes
+/// more than three of them is not read, even where it is shown.
 ///
 /// - Xfce (0.7.3) cuts a title at the end of its only line, and a paragraph after six lines.
 /// - MATE (1.26) grows with the title, to the left and beyond the screen.
@@ -96,9 +98,9 @@ struct KnownService {
 /// - mako (1.7, by its manual) clips at a height of 100 pixels, and has a menu on request.
 const KNOWN_SERVICES: [KnownService; 5] = [
     known("Xfce Notify Daemon", "Xfce", true, (32, 34, 5)),
-    known("Notification Daemon", "MATE", true, (45, 34, 8)),
-    known("Notification Daemon", "GNOME", true, (46, 30, 8)),
-    known("dunst", "knopwob", false, (40, 40, 8)),
+    known("Notification Daemon", "MATE", true, (45, 34, 5)),
+    known("Notification Daemon", "GNOME", true, (46, 30, 6)),
+    known("dunst", "knopwob", false, (40, 40, 5)),
     known("mako", "emersion", false, (34, 34, 3)),
 ];
 

@@ -161,9 +161,9 @@ impl<'de> Deserialize<'de> for DossierEntries {
                     let value = if raw.get().starts_with('"') {
                         let JsonText(text) =
                             serde_json::from_str(raw.get()).map_err(A::Error::custom)?;
-                        DisplayText::new(&text)
+                        DisplayText::name(&text)
                     } else {
-                        DisplayText::new(raw.get())
+                        DisplayText::name(raw.get())
                     };
                     entries.insert(DisplayText::new(&key), value);
                 }

@@ -11,7 +11,7 @@ use super::{PopupModel, PopupSlot};
 use crate::popups::text::{self, PopupAction};
 
 /// How often in a row a popup is shown again that was closed too soon after it appeared. Services
-/// that close every popup at once would otherwise be asked for ever.
+/// that close every popup at once would otherwise be asked without end.
 const MAX_EARLY_CLOSES: u32 = 3;
 
 const TOO_SOON: &str = "the click came too soon after a change of the popups";

@@ -16,7 +16,7 @@ use crate::popups::text::{self, ListedQuestions};
 /// Maximum questions that a group popup lists.
 const MAX_LISTED_QUESTIONS: usize = 8;
 /// The shortest time between two versions of the group popup. Each version restarts the guard of
-/// clicks, and without a pause nobody could click while questions keep coming.
+/// clicks, and without a pause no click would count while questions keep coming.
 const MIN_GROUP_UPDATE_INTERVAL: Duration = Duration::from_secs(3);
 
 /// A group popup that is wanted, and the questions that it lists.
