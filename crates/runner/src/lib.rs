@@ -26,7 +26,6 @@ mod session;
 mod signals;
 mod stand_in_key;
 mod summary;
-mod terminal_modes;
 
 pub use config::{NetworkChoice, PopupChoice, RunConfig, RunScreen};
 pub use controlling_tty::ControllingTtyError;

@@ -25,5 +25,6 @@ mod operator;
 mod publish;
 mod real_clients;
 mod terminal;
+mod terminal_state;
 mod user;
 mod whole_screen;
