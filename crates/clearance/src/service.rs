@@ -7,7 +7,7 @@ use std::io;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::Targets;
-use tracing_subscriber::fmt as format;
+use tracing_subscriber::fmt::{self as format, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 
@@ -95,8 +95,18 @@ pub struct LogConfiguredError(#[from] TryInitError);
 /// Writes the log records of this process to standard error. Libraries do not call this; a program
 /// calls it once.
 pub fn configure_logging(options: LogOptions) -> Result<(), LogConfiguredError> {
+    configure_logging_to(options, io::stderr)
+}
+
+/// Writes the log records of this process to `writer`, as [`configure_logging`] to standard error.
+pub fn configure_logging_to<W>(options: LogOptions, writer: W) -> Result<(), LogConfiguredError>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
     let lines = format::layer()
-        .with_writer(io::stderr)
+        .with_writer(writer)
+        // The message about a failed write would go to standard error, and panic if that fails.
+        .log_internal_errors(false)
         .with_ansi(options.ansi);
     let lines = if options.timestamps {
         lines.boxed()

@@ -188,6 +188,7 @@ impl CliCommand {
                 LevelFilter::INFO
             }
             Self::Reader(args) => args.log_level(),
+            Self::Run(args) => args.log_level(),
             _ => LevelFilter::WARN,
         }
     }
@@ -219,6 +220,11 @@ impl CliCommand {
             | Self::Version
             | Self::Watch(_) => None,
         }
+    }
+
+    /// Returns `true` for a command whose terminal shows another program.
+    pub(crate) const fn shows_other_output(&self) -> bool {
+        matches!(self, Self::Run(_))
     }
 
     /// Returns `true` for a full-screen command, whose screen log lines would disturb.

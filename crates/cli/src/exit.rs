@@ -11,6 +11,8 @@ use netns::sandbox::WorkloadStartError;
 use operator::script::{ScriptAnswer, ScriptOutcome};
 use reader::daemon::AttachError;
 use runner::{PublishError, RunError, RunOutcome};
+use rustix::io::Errno;
+use rustix::termios::{Termios, tcgetattr};
 use simple_clearance::SimpleClearanceError;
 use supervisor::SupervisorStartError;
 use terok_clearance::socket::SocketBindError;
@@ -114,6 +116,12 @@ pub(crate) fn report_error(error: &CommandError, context: &CommandContext) -> Co
         return CommandStatus::OK;
     }
     let (status, hints) = explain(error);
+    // The failures of a program whose terminal was closed are that.
+    let status = if is_terminal_closed() {
+        CommandStatus::HUNG_UP
+    } else {
+        status
+    };
     if context.json {
         let causes = error_causes(error);
         let object = serde_json::json!({
@@ -127,6 +135,15 @@ pub(crate) fn report_error(error: &CommandError, context: &CommandContext) -> Co
         context.output.print_error(&error.message(), &hints);
     }
     status
+}
+
+/// Returns `true` if a standard stream is a terminal that was closed: the kernel then answers every
+/// request with `EIO`.
+pub(crate) fn is_terminal_closed() -> bool {
+    let is_closed = |settings: rustix::io::Result<Termios>| settings.err() == Some(Errno::IO);
+    is_closed(tcgetattr(io::stdin()))
+        || is_closed(tcgetattr(io::stdout()))
+        || is_closed(tcgetattr(io::stderr()))
 }
 
 const DESKTOP_HINT: &str =

@@ -30,6 +30,8 @@ pub use exit::CommandStatus;
 pub use output::StandardStreams;
 pub use runtime::{StopSignals, block_on};
 
+use logging::HeldLog;
+
 /// The environment and the output of a command.
 #[derive(Debug)]
 pub struct CommandContext {
@@ -60,7 +62,9 @@ fn run_cli(args: Vec<OsString>) -> CommandStatus {
         Err(refusal) => return exit::report_usage_error(&refusal, &environment),
     };
     let output = StandardStreams::new(environment.stream_colors(cli.color));
-    if let Err(error) = logging::init(&cli, &environment) {
+    // Dropped, and with it printed, after the command.
+    let held_log = HeldLog::default();
+    if let Err(error) = logging::init(&cli, &environment, &held_log) {
         // The command works without a log.
         output.print_error_line(&format!("warning: {error}"));
     }

@@ -14,12 +14,15 @@ use ::tui::{FullScreenUi, UiEvent};
 use operator::Session;
 use operator::bell::QuestionBell;
 use operator::inbox::{Row, RowNumber};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::controlling_tty::ControllingTty;
 use crate::hotkey_filter::HotkeyFilter;
 use crate::pty_relay::PtyRelay;
 use crate::{RunError, RunNotice, RunReporter, RunScreen};
+
+/// Time between two looks at whether a shell has brought this process to the foreground.
+const FOREGROUND_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The operator's terminal while the command has a separate one.
 pub(crate) struct RunConsole<'a> {
@@ -27,6 +30,7 @@ pub(crate) struct RunConsole<'a> {
     relay: PtyRelay,
     screen: Option<Box<ConsoleScreen>>,
     reporter: &'a dyn RunReporter,
+    is_hang_up_reported: bool,
 }
 
 /// The full screen, over the command or closed.
@@ -78,7 +82,7 @@ impl<'a> RunConsole<'a> {
         reporter: &'a dyn RunReporter,
     ) -> io::Result<Self> {
         tty.enter_raw_mode()?;
-        let relay = PtyRelay::new(tty.try_clone_fd()?, master)?;
+        let relay = PtyRelay::new(tty.operator_tty()?, master, tty.size()?, screen.is_some())?;
         let screen = screen.map(|(screen, session)| {
             let mut options = screen.options;
             options.hotkey = Some(screen.hotkey);
@@ -100,6 +104,7 @@ impl<'a> RunConsole<'a> {
             relay,
             screen,
             reporter,
+            is_hang_up_reported: false,
         })
     }
 
@@ -107,7 +112,24 @@ impl<'a> RunConsole<'a> {
     ///
     /// Cancel safe.
     pub(crate) async fn step(&mut self) -> Result<(), RunError> {
-        let listen = self.tty.is_foreground();
+        if self.tty.was_brought_to_front() {
+            let entered = self.tty.enter_raw_mode();
+            entered.map_err(RunError::ReacquireTerminal)?;
+            self.resize();
+        }
+        if self.tty.is_foreground() {
+            return self.relay_until_event(true).await;
+        }
+        tokio::select! {
+            done = self.relay_until_event(false) => done,
+            () = sleep(FOREGROUND_POLL_INTERVAL) => Ok(()),
+        }
+    }
+
+    /// Handles the next input, if `listen` is set, output or change of a question.
+    ///
+    /// Cancel safe.
+    async fn relay_until_event(&mut self, listen: bool) -> Result<(), RunError> {
         let Some(screen) = &mut self.screen else {
             let keys = read_keys(&mut self.relay, listen).await?;
             self.relay.forward_keys(&keys);
@@ -143,7 +165,7 @@ impl<'a> RunConsole<'a> {
 
     /// Writes a line on the operator's terminal.
     pub(crate) fn print_line(&mut self, text: &str) {
-        self.relay.print(&format!("{text}\n"));
+        self.relay.print(text);
     }
 
     /// Stops this process together with the command, as Ctrl-Z does, until the shell resumes both.
@@ -159,12 +181,19 @@ impl<'a> RunConsole<'a> {
 
     /// Puts the terminal into raw mode again, after a SIGSTOP.
     pub(crate) fn reacquire_tty(&mut self) -> io::Result<()> {
-        self.tty.enter_raw_mode()?;
+        self.tty.reenter_raw_mode()?;
         self.resize();
         match &mut self.screen {
             Some(screen) if screen.ui.is_open() => screen.ui.open(),
             _ => Ok(()),
         }
+    }
+
+    /// Returns `true` once, after the operator's terminal was closed.
+    pub(crate) const fn take_hang_up(&mut self) -> bool {
+        let hung_up = self.relay.is_hung_up() && !self.is_hang_up_reported;
+        self.is_hang_up_reported |= hung_up;
+        hung_up
     }
 
     /// Gives the command's terminal the size of the operator's.
@@ -235,7 +264,6 @@ impl<'a> RunConsole<'a> {
         }
         self.relay.reattach_tty();
         if open {
-            self.relay.restore_modes();
             self.redraw();
         }
         open || wanted
@@ -247,17 +275,10 @@ impl<'a> RunConsole<'a> {
         }
     }
 
-    /// Announces questions: in a line between the command's output, or, if the command uses the
-    /// alternate screen, over the last line.
+    /// Announces questions.
     fn announce_questions(&mut self, count: usize) {
-        let Some(text) = self.reporter.message(&RunNotice::QuestionsPending(count)) else {
-            return;
-        };
-        if self.relay.is_full_screen() {
-            self.relay
-                .print(&format!("\x1b7\x1b[999;1H\x1b[7m{text}\x1b[0m\x1b[K\x1b8"));
-        } else {
-            self.relay.print(&format!("\n{text}\n"));
+        if let Some(text) = self.reporter.message(&RunNotice::QuestionsPending(count)) {
+            self.print_line(&text);
         }
     }
 }

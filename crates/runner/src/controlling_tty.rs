@@ -2,21 +2,25 @@
 //! The operator's terminal, in raw mode while the command has a separate one.
 
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use netns::sandbox::TerminalSpec;
-use rustix::fs::{Mode, OFlags, open};
-use rustix::io::Errno;
+use rustix::fs::{Mode, OFlags, fcntl_getfl, open};
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::process::{Signal, getpgrp, kill_current_process_group};
 use rustix::termios::{
-    OptionalActions, Termios, Winsize, isatty, tcgetattr, tcgetpgrp, tcgetwinsize, tcsetattr,
-    ttyname,
+    InputModes, LocalModes, OptionalActions, OutputModes, Termios, Winsize, isatty, tcgetattr,
+    tcgetpgrp, tcgetwinsize, tcsetattr, ttyname,
 };
+
+use crate::pty_relay::OperatorTty;
 
 /// The operator's terminal. Dropping the value restores the original settings.
 #[derive(Debug)]
 pub(crate) struct ControllingTty {
     tty: OwnedFd,
+    /// The open file is shared with other processes: the terminal cannot be opened by its name.
+    is_shared: bool,
     original_attributes: Termios,
     is_raw: bool,
     /// Other processes write to the terminal too: the rest of a pipeline.
@@ -55,14 +59,12 @@ impl ControllingTty {
         else {
             return Ok(None);
         };
-        // A new open file description: the flag NONBLOCK would otherwise be shared with other
-        // processes.
-        let name = ttyname(stream, Vec::new()).map_err(ControllingTtyError::Find)?;
-        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let tty = open(c"/dev/tty", flags, Mode::empty())
-            .or_else(|_not_controlling| open(name.as_c_str(), flags, Mode::empty()))
-            .map_err(ControllingTtyError::Open)?;
-        let found = tcgetattr(&tty).map_err(ControllingTtyError::ReadSettings)?;
+        let (tty, is_shared) = open_tty(stream, &three)?;
+        let mut found = tcgetattr(&tty).map_err(ControllingTtyError::ReadSettings)?;
+        if !is_foreground(&tty) {
+            // The settings are those of the shell that reads its next line.
+            set_line_mode(&mut found);
+        }
         let size = tcgetwinsize(&tty).map_err(ControllingTtyError::ReadSize)?;
         let terminal = TerminalSpec {
             attributes: found.clone(),
@@ -72,6 +74,7 @@ impl ControllingTty {
         Ok(Some((
             Self {
                 tty,
+                is_shared,
                 original_attributes: found,
                 is_raw: false,
                 shares_output: !replaces[1],
@@ -80,9 +83,9 @@ impl ControllingTty {
         )))
     }
 
-    /// Returns a second descriptor, for reading and writing.
-    pub(crate) fn try_clone_fd(&self) -> io::Result<OwnedFd> {
-        self.tty.try_clone()
+    /// Returns the terminal for reading and writing.
+    pub(crate) fn operator_tty(&self) -> io::Result<OperatorTty> {
+        OperatorTty::new(self.tty.try_clone()?, self.is_shared)
     }
 
     /// Returns the size of the terminal.
@@ -92,8 +95,20 @@ impl ControllingTty {
 
     /// Returns `true` if this process may read the terminal: not in a shell's background.
     pub(crate) fn is_foreground(&self) -> bool {
-        // A terminal that does not control this process has no background.
-        tcgetpgrp(&self.tty).map_or(true, |foreground| foreground == getpgrp())
+        is_foreground(&self.tty)
+    }
+
+    /// Returns `true` if the terminal is to be put into raw mode: the shell brought the job to the
+    /// foreground, of which it tells a running job nothing.
+    pub(crate) fn was_brought_to_front(&self) -> bool {
+        !self.is_raw && self.is_foreground()
+    }
+
+    /// Puts the terminal into raw mode again after a stop, during which a shell has set its own
+    /// mode.
+    pub(crate) fn reenter_raw_mode(&mut self) -> io::Result<()> {
+        self.is_raw = false;
+        self.enter_raw_mode()
     }
 
     /// Puts the terminal into raw mode, except in a shell's background.
@@ -133,6 +148,51 @@ impl ControllingTty {
         kill_current_process_group(Signal::TSTP)?;
         self.enter_raw_mode()
     }
+}
+
+/// Opens the terminal of `stream`, and returns `false` with it; `true` with one of `streams` if the
+/// terminal cannot be opened.
+///
+/// A new open file may be non-blocking, a flag that processes with the same file share. A terminal
+/// of another user can be opened by name only by that user (su, runuser, `docker exec -u`).
+fn open_tty(
+    stream: BorrowedFd<'_>,
+    streams: &[BorrowedFd<'_>],
+) -> Result<(OwnedFd, bool), ControllingTtyError> {
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let named = || {
+        let name = ttyname(stream, Vec::new()).map_err(ControllingTtyError::Find)?;
+        open(name.as_c_str(), flags, Mode::empty()).map_err(ControllingTtyError::Open)
+    };
+    let opened = open(c"/dev/tty", flags, Mode::empty()).or_else(|_not_controlling| named());
+    let error = match opened {
+        Ok(tty) => return Ok((tty, false)),
+        Err(error) => error,
+    };
+    let is_usable = |fd: &&BorrowedFd<'_>| {
+        let access = fcntl_getfl(**fd).map(|flags| flags & OFlags::RWMODE);
+        isatty(**fd) && access == Ok(OFlags::RDWR)
+    };
+    let shared = streams.iter().find(is_usable).ok_or(error)?;
+    let shared = fcntl_dupfd_cloexec(shared, 3).map_err(ControllingTtyError::Open)?;
+    Ok((shared, true))
+}
+
+fn is_foreground(tty: &OwnedFd) -> bool {
+    // A terminal that does not control this process has no background.
+    tcgetpgrp(tty).map_or(true, |foreground| foreground == getpgrp())
+}
+
+/// Sets the modes in which a shell starts a command: whole lines, echo, keys that send signals.
+fn set_line_mode(attributes: &mut Termios) {
+    attributes.input_modes |= InputModes::ICRNL | InputModes::IXON;
+    attributes.output_modes |= OutputModes::OPOST | OutputModes::ONLCR;
+    attributes.local_modes |= LocalModes::ICANON
+        | LocalModes::ECHO
+        | LocalModes::ECHOE
+        | LocalModes::ECHOK
+        | LocalModes::ISIG
+        | LocalModes::IEXTEN;
 }
 
 impl Drop for ControllingTty {

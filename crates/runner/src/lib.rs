@@ -30,7 +30,6 @@ mod ssh_config;
 mod stand_in_key;
 mod stream_relay;
 mod summary;
-mod terminal_modes;
 
 pub use config::{NetworkChoice, PopupChoice, RunConfig, RunScreen};
 pub use controlling_tty::ControllingTtyError;

@@ -10,6 +10,7 @@ use desktop::BackgroundPopups;
 use names::HostResolver;
 use netns::sandbox::{RunningSandbox, WorkloadStatus};
 use operator::Session;
+use rustix::process::Signal;
 use supervisor::{DialedSupervisor, EgressNotice, HostSockets};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -111,7 +112,13 @@ impl RunSession<'_> {
                 }
                 () = run_popups(&mut popups) => {}
                 () = streams.run() => {}
-                stepped = step_console(&mut console) => stepped?,
+                stepped = step_console(&mut console) => {
+                    stepped?;
+                    // As the kernel tells the processes of a terminal that was closed.
+                    if console.as_mut().is_some_and(RunConsole::take_hang_up) {
+                        drop(running.signal_workload(Signal::HUP));
+                    }
+                }
             }
         };
 

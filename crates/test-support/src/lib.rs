@@ -22,4 +22,5 @@ pub mod packets;
 pub mod pseudo_terminal;
 pub mod questions;
 pub mod served_socket;
+pub mod terminal_model;
 pub mod test_bus;

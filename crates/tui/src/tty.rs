@@ -2,7 +2,8 @@
 //! Takes over the terminal, and restores it: at the end, after a panic, and before a stop.
 
 use std::io::{self, IsTerminal as _, Write as _};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ratatui::backend::CrosstermBackend;
@@ -12,12 +13,9 @@ use rustix::process::{Pid, Signal, getpgid, getpgrp, getppid, getsid, kill_curre
 use rustix::stdio::{stdin, stdout};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcgetwinsize, tcsetattr};
 
+use crate::terminal_state::{enter_sequence, leave_sequence};
 use crate::writer::TtyWriter;
 
-/// Alternate screen, bracketed paste, no cursor.
-const ENTER_SEQUENCE: &[u8] = b"\x1b[?1049h\x1b[?2004h\x1b[?25l";
-const LEAVE_SEQUENCE: &[u8] =
-    b"\x1b[=0u\x1b[?2004l\x1b[?1006l\x1b[?1000l\x1b[0m\x1b[?25h\x1b[?1049l";
 const ENABLE_MOUSE: &[u8] = b"\x1b[?1000h\x1b[?1006h";
 const DISABLE_MOUSE: &[u8] = b"\x1b[?1006l\x1b[?1000l";
 
@@ -36,6 +34,8 @@ pub(crate) struct RawTerminal {
     pub(crate) screen: Terminal<TtyBackend>,
     mouse_captured: bool,
     write_timeout: Duration,
+    /// The terminal was restored for good.
+    is_released: Arc<AtomicBool>,
 }
 
 impl RawTerminal {
@@ -47,8 +47,10 @@ impl RawTerminal {
             ));
         }
         install_panic_hook();
+        let is_released = Arc::default();
         let mut terminal = Self {
-            screen: build_terminal(timeout)?,
+            screen: build_terminal(timeout, &is_released)?,
+            is_released,
             write_timeout: timeout,
             mouse_captured: true,
         };
@@ -69,14 +71,14 @@ impl RawTerminal {
         *saved = Some(before);
         tcsetattr(stdin(), OptionalActions::Now, &raw)?;
         drop(saved);
-        write_to_tty(ENTER_SEQUENCE)?;
+        write_to_tty(enter_sequence().as_bytes())?;
         self.clear()?;
         self.set_mouse(self.mouse_captured)
     }
 
     /// Clears the screen at its current size, so that the next frame draws all of it.
     pub(crate) fn clear(&mut self) -> io::Result<()> {
-        self.screen = build_terminal(self.write_timeout)?;
+        self.screen = build_terminal(self.write_timeout, &self.is_released)?;
         Ok(())
     }
 
@@ -112,9 +114,12 @@ impl RawTerminal {
 ///
 /// ratatui's own clearing and resizing asks the terminal for the cursor's position, and would wait
 /// for a reply that the reader of the keys may get first.
-fn build_terminal(timeout: Duration) -> io::Result<Terminal<TtyBackend>> {
+fn build_terminal(
+    timeout: Duration,
+    is_released: &Arc<AtomicBool>,
+) -> io::Result<Terminal<TtyBackend>> {
     let size = tcgetwinsize(stdout())?;
-    let mut out = TtyWriter::new(timeout)?;
+    let mut out = TtyWriter::new(timeout, Arc::clone(is_released))?;
     out.write_all(CLEAR_SCREEN)?;
     let area = Rect::new(0, 0, size.ws_col, size.ws_row);
     let options = TerminalOptions {
@@ -126,6 +131,9 @@ fn build_terminal(timeout: Duration) -> io::Result<Terminal<TtyBackend>> {
 impl Drop for RawTerminal {
     fn drop(&mut self) {
         restore();
+        // ratatui shows the cursor once more, and panics if the terminal and standard error are
+        // closed.
+        self.is_released.store(true, Ordering::Relaxed);
     }
 }
 
@@ -143,7 +151,7 @@ pub(crate) fn restore() {
     let mut saved = SAVED_TERMIOS.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(before) = saved.take() {
         // An error means that the terminal was closed.
-        write_to_tty(LEAVE_SEQUENCE).ok();
+        write_to_tty(leave_sequence().as_bytes()).ok();
         let is_foreground = tcgetpgrp(stdin()).map_or(true, |foreground| foreground == getpgrp());
         // In the background, a change would stop this process; the shell has set its own modes.
         if is_foreground {
@@ -166,7 +174,7 @@ fn install_panic_hook() {
 
 fn write_to_tty(bytes: &[u8]) -> io::Result<()> {
     // Not through `io::stdout`, whose lock a panicking thread may hold.
-    let mut out = TtyWriter::new(TTY_WRITE_TIMEOUT)?;
+    let mut out = TtyWriter::new(TTY_WRITE_TIMEOUT, Arc::default())?;
     out.write_all(bytes)?;
     out.flush()
 }
@@ -232,10 +240,9 @@ mod tests {
                 .find(text)
                 .unwrap_or_else(|| panic!("no {text:?} in {shown:?}"))
         };
-        let text = |bytes: &'static [u8]| std::str::from_utf8(bytes).unwrap();
-        assert!(at(text(ENTER_SEQUENCE)) < at("painted"));
-        assert!(at("painted") < at(text(LEAVE_SEQUENCE)));
-        assert!(at(text(LEAVE_SEQUENCE)) < at("on purpose"), "{shown:?}");
+        assert!(at(&enter_sequence()) < at("painted"));
+        assert!(at("painted") < at(leave_sequence()));
+        assert!(at(leave_sequence()) < at("on purpose"), "{shown:?}");
         let after = tcgetattr(&slave).unwrap();
         assert_eq!(format!("{before:?}"), format!("{after:?}"));
     }

@@ -6,11 +6,13 @@
 
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
-use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::io::Errno;
 use rustix::stdio::stdout;
 
 use crate::tty_file::reopen_tty;
@@ -21,20 +23,18 @@ pub(crate) struct TtyWriter {
     tty: OwnedFd,
     buffer: Vec<u8>,
     write_timeout: Timespec,
+    is_released: Arc<AtomicBool>,
 }
 
 impl TtyWriter {
-    /// Opens the terminal of standard output; a flush waits at most `timeout` for each part.
-    pub(crate) fn new(timeout: Duration) -> io::Result<Self> {
-        let tty = match reopen_tty(stdout(), OFlags::WRONLY) {
-            Ok(tty) => tty,
-            // This file may block: a duplicate shares its flags with other programs.
-            Err(_) => fcntl_dupfd_cloexec(stdout(), 3)?,
-        };
+    /// Opens the terminal of standard output; a flush waits at most `timeout` for each part. Once
+    /// `is_released` is set, nothing is sent any more.
+    pub(crate) fn new(timeout: Duration, is_released: Arc<AtomicBool>) -> io::Result<Self> {
         Ok(Self {
-            tty,
+            tty: reopen_tty(stdout(), OFlags::WRONLY)?,
             buffer: Vec::new(),
             write_timeout: timeout.try_into().map_err(io::Error::other)?,
+            is_released,
         })
     }
 }
@@ -48,6 +48,9 @@ impl Write for TtyWriter {
     /// Sends the buffered bytes. [`io::ErrorKind::TimedOut`] means that the terminal accepted no
     /// bytes for the time limit, possibly after a part.
     fn flush(&mut self) -> io::Result<()> {
+        if self.is_released.load(Ordering::Relaxed) {
+            self.buffer.clear();
+        }
         while !self.buffer.is_empty() {
             match rustix::io::write(&self.tty, &self.buffer) {
                 Ok(count) => drop(self.buffer.drain(..count)),

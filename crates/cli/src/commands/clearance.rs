@@ -17,6 +17,7 @@ use super::tui::require_screen_terminal;
 use crate::args::ProgramName;
 use crate::bell::BellArgs;
 use crate::error::error_causes;
+use crate::exit::is_terminal_closed;
 use crate::output::OutputError;
 use crate::{CommandContext, CommandError, CommandStatus, StopSignals, block_on};
 use runner::raise_open_files_limit;
@@ -165,6 +166,8 @@ fn run_clearance(args: Args, context: &CommandContext) -> Result<CommandStatus, 
             drop(context.output.print("\n"));
         }
         match ended {
+            // The end of the input of a closed terminal is no decision of the operator.
+            Ok(PromptEnd::Done) if is_terminal_closed() => Ok(CommandStatus::HUNG_UP),
             Ok(PromptEnd::Done) => Ok(CommandStatus::OK),
             Ok(PromptEnd::Stopped(status)) => Ok(status),
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {

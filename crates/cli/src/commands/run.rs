@@ -18,6 +18,7 @@ use runner::{
     RunConfig, RunScreen, SandboxLimits,
 };
 use terok_clearance::{DestPattern, DestPatternError};
+use tracing::level_filters::LevelFilter;
 
 use super::tui;
 use crate::bell::BellArgs;
@@ -149,6 +150,17 @@ pub struct Args {
         value_name = "CMD"
     )]
     command: Vec<OsString>,
+}
+
+impl Args {
+    /// Returns the log level without `-v`.
+    pub(super) const fn log_level(&self) -> LevelFilter {
+        if self.quiet {
+            LevelFilter::ERROR
+        } else {
+            LevelFilter::WARN
+        }
+    }
 }
 
 /// The values of `--ui`.

@@ -20,6 +20,10 @@ pub(crate) struct Terminal {
     shown: String,
 }
 
+/// The size of the terminal.
+pub(crate) const ROWS: u16 = 30;
+pub(crate) const COLUMNS: u16 = 200;
+
 const SHELL: [&str; 5] = ["setsid", "--ctty", "--wait", "bash", "--norc"];
 
 /// Ctrl-G and Ctrl-Z.
@@ -38,8 +42,8 @@ impl Terminal {
         Self::with(user, machine.command(user, &SHELL))
     }
 
-    fn with(user: &User, mut command: Command) -> Self {
-        let terminal = PseudoTerminal::open(30, 200);
+    /// Starts a command at a terminal.
+    pub(crate) fn start(mut command: Command, terminal: PseudoTerminal) -> Self {
         let shell = command
             .stdin(terminal.stdio())
             .stdout(terminal.stdio())
@@ -47,11 +51,15 @@ impl Terminal {
             .spawn()
             .unwrap();
         drop(command);
-        let mut terminal = Self {
+        Self {
             master: terminal.into_master(),
             shell,
             shown: String::new(),
-        };
+        }
+    }
+
+    fn with(user: &User, command: Command) -> Self {
+        let mut terminal = Self::start(command, PseudoTerminal::open(ROWS, COLUMNS));
         // Typed text is echoed, so the awaited text is written differently in the command.
         terminal.enter(&format!(
             "export TERM=xterm; PS1='OU''T> '; run() {{ {} run \"$@\"; }}",
@@ -60,6 +68,12 @@ impl Terminal {
         terminal.enter("stty -g > before; echo re\"\"ady");
         terminal.until("ready\r\nOUT> ");
         terminal
+    }
+
+    /// Closes the terminal.
+    pub(crate) fn close(&mut self) {
+        let nothing = File::open("/dev/null").unwrap();
+        drop(std::mem::replace(&mut self.master, nothing));
     }
 
     /// Presses keys at once.
@@ -89,7 +103,8 @@ impl Terminal {
             let ready = poll(&mut fds, Some(&limit)).unwrap();
             assert_ne!(ready, 0, "waited in vain for {text:?} in {:?}", self.shown);
             let mut bytes = [0; 4096];
-            let count = self.master.read(&mut bytes).unwrap();
+            let read = self.master.read(&mut bytes);
+            let count = read.unwrap_or_else(|error| panic!("{error} after {:?}", self.shown));
             assert_ne!(count, 0, "{}", self.shown);
             self.shown += &String::from_utf8_lossy(bytes.get(..count).unwrap());
         }

@@ -31,6 +31,7 @@ mod real_clients;
 mod root_owned;
 mod standard_streams;
 mod terminal;
+mod terminal_state;
 mod unix_sockets;
 mod user;
 mod whole_screen;

@@ -151,7 +151,7 @@ fn a_terminal_that_disappears_without_a_signal_ends_it_too() {
     let process = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
     drop(master);
     assert!(has_ended(&process), "it still runs");
-    assert_eq!(child.wait().unwrap().code(), Some(1));
+    assert_eq!(child.wait().unwrap().code(), Some(129));
 }
 
 #[test]

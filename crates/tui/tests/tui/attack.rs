@@ -5,7 +5,7 @@
 //! The oracle does not use the model. After each frame it reads the text of the screen, as a person
 //! does, and compares the sent answers with that text and with the time for which it was visible.
 
-mod read;
+pub(crate) mod read;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

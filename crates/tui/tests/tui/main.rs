@@ -11,6 +11,7 @@
 mod answers;
 mod attack;
 mod harness;
+mod hostile_output;
 mod keys;
 mod lists;
 mod screens;

@@ -7,7 +7,7 @@ use terok_clearance::Action;
 
 /// The question that a screen asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Read {
+pub(crate) enum Read {
     /// One question, with everything that an answer opens.
     Question(u64, String),
     /// The confirm dialog: the answer, the number of questions, and the questions that are shown in
@@ -27,7 +27,7 @@ fn pane<'a>(screen: &'a str, title: &str) -> Option<(&'a str, Vec<&'a str>)> {
     Some((head, body.collect()))
 }
 
-pub(super) fn number(text: &str) -> Option<u64> {
+pub(crate) fn number(text: &str) -> Option<u64> {
     let digits: String = text.chars().take_while(char::is_ascii_digit).collect();
     digits.parse().ok()
 }
@@ -41,14 +41,14 @@ fn join(words: &mut String, more: &str) {
 }
 
 /// Returns `true` if the filter is being edited.
-pub(super) fn is_typing(screen: &str) -> bool {
+pub(crate) fn is_typing(screen: &str) -> bool {
     screen.contains("\n filter: ")
 }
 
 /// The lines of a question that were read while scrolling: its number, and each line by its number.
-pub(super) type Part = Option<(u64, BTreeMap<usize, String>)>;
+pub(crate) type Part = Option<(u64, BTreeMap<usize, String>)>;
 
-pub(super) fn read(screen: &str, part: &mut Part) -> Read {
+pub(crate) fn read(screen: &str, part: &mut Part) -> Read {
     for (title, action) in [("ALLOW th", Action::Allow), ("DENY th", Action::Deny)] {
         let Some((head, lines)) = pane(screen, title) else {
             continue;
