@@ -4,7 +4,7 @@
 use crate::harness::{Place, Running, Shield, Stack, pending};
 
 /// Runs `script` against our hub, where two questions are pending, and returns the orders.
-async fn run(script: &str) -> Vec<String> {
+async fn run(stack: Stack, script: &str) -> Vec<String> {
     let place = Place::new();
     let shield = Shield::within(&place.path().join("bin"));
     let _helper = place.our_helper(&shield).await;
@@ -15,7 +15,7 @@ async fn run(script: &str) -> Vec<String> {
         .await;
     let socket = place.runtime().shared_hub_sockets().hub;
     let socket = socket.to_str().unwrap();
-    let mut client = Running::start(&mut place.script(Stack::V0_8_1, script, &[socket]));
+    let mut client = Running::start(&mut place.script(stack, script, &[socket]));
     client.until("ok\n").await;
     assert!(client.end().await.status.success());
     shield.asked()
@@ -23,12 +23,14 @@ async fn run(script: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn pypis_varlink_introspects_subscribes_and_answers() {
-    let orders = run("varlink_client.py").await;
+    let orders = run(Stack::V0_8_1, "varlink_client.py").await;
     assert_eq!(orders, ["allow 0123456789ab api.example.com"]);
 }
 
 #[tokio::test]
 async fn pypis_asyncvarlink_introspects_subscribes_and_answers() {
-    let orders = run("asyncvarlink_client.py").await;
-    assert_eq!(orders, ["deny 0123456789ab api.example.com"]);
+    for stack in [Stack::V0_8_1, Stack::V0_8_1WithNewerVarlink] {
+        let orders = run(stack, "asyncvarlink_client.py").await;
+        assert_eq!(orders, ["deny 0123456789ab api.example.com"], "{stack:?}");
+    }
 }

@@ -87,7 +87,9 @@ impl World {
     async fn sets(&self) -> (Vec<String>, Vec<String>) {
         let (allowed, denied) = match self.stack {
             Stack::V0_7_0 => ("allow_v4", "deny_v4"),
-            Stack::V0_8_0 | Stack::V0_8_1 => ("t40_project_allow_v4", "t20_security_deny_v4"),
+            Stack::V0_8_0 | Stack::V0_8_1 | Stack::V0_8_1WithNewerVarlink => {
+                ("t40_project_allow_v4", "t20_security_deny_v4")
+            }
         };
         (
             self.machine.set(&self.container, allowed).await,

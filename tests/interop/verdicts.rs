@@ -421,14 +421,14 @@ async fn a_hub_without_a_helper_says_so() {
 
 #[tokio::test]
 async fn a_helper_whose_program_hangs_and_one_without_say_so_alike() {
-    let [first, second, third] = Stack::ALL.map(Side::Theirs).map(no_shield_to_speak_of);
+    let [first, second, third, fourth] = Stack::ALL.map(Side::Theirs).map(no_shield_to_speak_of);
     let ours = no_shield_to_speak_of(Side::Ours);
-    let (first, second, third, ours) = tokio::join!(first, second, third, ours);
+    let (first, second, third, fourth, ours) = tokio::join!(first, second, third, fourth, ours);
     let expected = [
         json!([false, "timed out after 10.0s"]),
         json!([false, "terok-shield not found on PATH"]),
     ];
-    for said in [first, second, third, ours] {
+    for said in [first, second, third, fourth, ours] {
         assert_eq!(said, expected);
     }
 }

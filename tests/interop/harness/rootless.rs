@@ -284,7 +284,7 @@ impl Rootless {
     const fn layout(&self) -> SocketLayout {
         match self.stack {
             Stack::V0_7_0 => SocketLayout::C,
-            Stack::V0_8_0 | Stack::V0_8_1 => SocketLayout::D,
+            Stack::V0_8_0 | Stack::V0_8_1 | Stack::V0_8_1WithNewerVarlink => SocketLayout::D,
         }
     }
 

@@ -7,7 +7,7 @@ use terok_clearance::socket::SocketLayout;
 
 /// A release of the Python stack: one `terok-clearance`, and the `terok-shield` of its time.
 ///
-/// They live in `$INTEROP_STACKS/<clearance version>/`, put there by `./check setup`. Releases
+/// They live in `$INTEROP_STACKS/<folder>/`, put there by `./check setup`. Releases
 /// before 0.7.0 are on no registry: recordings stand in for them, see `recordings/README.md`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stack {
@@ -17,24 +17,39 @@ pub(crate) enum Stack {
     V0_8_0,
     /// 0.8.1 with shield 0.9.0: the newest.
     V0_8_1,
+    /// The same with asyncvarlink 0.3.3, which is newer than it asks for.
+    V0_8_1WithNewerVarlink,
 }
 
 impl Stack {
     /// Every one of them, oldest first.
-    pub(crate) const ALL: [Self; 3] = [Self::V0_7_0, Self::V0_8_0, Self::V0_8_1];
+    pub(crate) const ALL: [Self; 4] = [
+        Self::V0_7_0,
+        Self::V0_8_0,
+        Self::V0_8_1,
+        Self::V0_8_1WithNewerVarlink,
+    ];
 
     /// Returns the version of `terok-clearance`.
     pub(crate) const fn clearance(self) -> &'static str {
         match self {
             Self::V0_7_0 => "0.7.0",
             Self::V0_8_0 => "0.8.0",
-            Self::V0_8_1 => "0.8.1",
+            Self::V0_8_1 | Self::V0_8_1WithNewerVarlink => "0.8.1",
+        }
+    }
+
+    /// Returns the name of its folder.
+    const fn folder(self) -> &'static str {
+        match self {
+            Self::V0_8_1WithNewerVarlink => "0.8.1-asyncvarlink-0.3.3",
+            _ => self.clearance(),
         }
     }
 
     /// Returns the folder that has its `bin` and its `lib`.
     pub(crate) fn prefix(self) -> PathBuf {
-        let prefix = stacks().join(self.clearance());
+        let prefix = stacks().join(self.folder());
         assert!(
             prefix.join("bin/python").exists(),
             "{} is not installed: run `./check setup`",
@@ -52,7 +67,7 @@ impl Stack {
     pub(crate) const fn layout(self) -> SocketLayout {
         match self {
             Self::V0_7_0 => SocketLayout::C,
-            Self::V0_8_0 | Self::V0_8_1 => SocketLayout::D,
+            Self::V0_8_0 | Self::V0_8_1 | Self::V0_8_1WithNewerVarlink => SocketLayout::D,
         }
     }
 }
