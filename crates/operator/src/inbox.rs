@@ -5,6 +5,7 @@
 //! that an answer reaches only the question that the operator saw.
 
 mod events;
+mod hub_states;
 mod question_id;
 mod removal;
 mod resync;
@@ -77,29 +78,6 @@ impl Inbox {
     /// Returns the row `number`.
     pub fn row(&self, number: RowNumber) -> Option<&Row> {
         self.rows.get(&number)
-    }
-
-    /// Returns the hubs; the flag is `true` for a connected hub.
-    pub fn hubs(&self) -> impl ExactSizeIterator<Item = (&HubId, bool)> {
-        self.hubs.iter().map(|(id, hub)| (id, hub.connected))
-    }
-
-    /// Returns `true` if a connected hub tells only its new questions, so that others may be
-    /// pending.
-    pub fn has_unlisted_hubs(&self) -> bool {
-        self.hubs
-            .values()
-            .any(|hub| hub.connected && hub.protocol_version == ProtocolVersion::Clearance1)
-    }
-
-    /// Returns the number of unreachable hubs. The rows lack the questions of these hubs.
-    pub fn unreachable_count(&self) -> usize {
-        self.unreachable_hubs.len()
-    }
-
-    /// Returns `true` if `hub` is connected.
-    pub fn is_connected(&self, hub: &HubId) -> bool {
-        self.hubs.get(hub).is_some_and(|hub| hub.connected)
     }
 
     /// Returns the row of the question `request` of `hub`; finds a question by any of its ids.
