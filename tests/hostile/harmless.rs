@@ -80,7 +80,7 @@ fn visible(c: char) -> bool {
         0x1f3fb..=0x1f3ff,
     ];
     let code = u32::from(c);
-    code >= 0x20 && code < 0xe_0000 && !hidden.iter().any(|range| range.contains(&code))
+    (0x20..0xe_0000).contains(&code) && !hidden.iter().any(|range| range.contains(&code))
 }
 
 /// The same for each of them.

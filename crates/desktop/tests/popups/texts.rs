@@ -43,6 +43,11 @@ fn a_question_names_sandbox_destination_and_scope() {
         &format!("{opens}\nContainer: builder\nProtocol: TCP\nBlocked 3 times since 12:42:08"),
     );
     check(
+        json!({"dossier": {"name": "\u{65e5}\u{672c}\u{8a9e}\u{202e}"}}),
+        "Blocked: api.example.com:443",
+        &format!("{opens}\nContainer: \u{65e5}\u{672c}\u{8a9e} \nProtocol: TCP"),
+    );
+    check(
         json!({"dossier": {}, "process": {"pid": 7, "uid": 1000, "name": "curl", "command": []}}),
         "Blocked: api.example.com:443",
         &format!("{opens}\nContainer: web\nProtocol: TCP\nProcess: says it is curl (process 7)"),
