@@ -13,7 +13,7 @@ use super::is_same_container;
 use crate::Session;
 use crate::inbox::{Inbox, InboxChange};
 use crate::json::{ScriptEvent, change_event, to_json_line};
-use crate::prompt::view::text::{MessageStyle, format_change, format_ready};
+use crate::prompt::view::text::{MessageStyle, format_change, format_ready, unlisted_note};
 
 /// Approximate maximum of bytes per write; the last line may exceed the limit.
 const WRITE_CHUNK_BYTES: usize = 32 << 10;
@@ -90,7 +90,8 @@ impl WatchOptions {
         if self.json {
             to_json_line(&ScriptEvent::Ready { hubs, rows })
         } else {
-            format_ready(hubs, rows, self.style())
+            let ready = format_ready(hubs, rows, self.style());
+            format!("{ready}{}", unlisted_note(inbox))
         }
     }
 
