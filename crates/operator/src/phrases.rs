@@ -14,6 +14,7 @@ mod unicode_name;
 
 use std::time::Duration;
 
+use terok_clearance::client::ProtocolVersion;
 use terok_clearance::{DisplayText, NetworkZone, Protocol, RuleLifetime, Scope, Target, Timestamp};
 
 use crate::inbox::{HubId, Row, RowEnd};
@@ -106,7 +107,11 @@ pub fn describe_allow_effect(row: &Row) -> String {
         (false, false) => format!(" ({at})"),
     };
     let reach = describe_scope(row.scope());
-    let keep = describe_lifetime(row.scope());
+    let keep = match row.protocol_version() {
+        // The firewall keeps the rule; the interface has no field for a lifetime.
+        ProtocolVersion::Clearance1 => UNTIL_REMOVED.to_owned(),
+        ProtocolVersion::Clearance2 => describe_lifetime(row.scope()),
+    };
     format!("{reach}{at} {keep}")
 }
 
@@ -126,6 +131,8 @@ pub fn describe_scope(scope: &Scope) -> String {
     }
 }
 
+const UNTIL_REMOVED: &str = "until it is removed from the firewall";
+
 /// Returns the lifetime of a scope.
 pub fn describe_lifetime(scope: &Scope) -> String {
     let seconds = scope.seconds.or_else(|| {
@@ -138,7 +145,7 @@ pub fn describe_lifetime(scope: &Scope) -> String {
     match scope.keep {
         RuleLifetime::Once => String::new(),
         RuleLifetime::Sandbox => "while the sandbox lives".to_owned(),
-        RuleLifetime::UntilRemoved => "until it is removed from the firewall".to_owned(),
+        RuleLifetime::UntilRemoved => UNTIL_REMOVED.to_owned(),
         RuleLifetime::Project => "in every sandbox of the project, for good".to_owned(),
         RuleLifetime::Always => "in every sandbox, for good".to_owned(),
     }

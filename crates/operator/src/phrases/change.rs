@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Phrases for changes, shared by the prompt, `watch` and the log of the full screen.
 
-use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::ContainerState;
 use terok_clearance::{Decision, DecisionAction, DisplayText, ShieldState};
 
@@ -125,13 +124,7 @@ fn describe_change_with(change: &InboxChange, names: QuestionNaming<'_>) -> Opti
             decided_by: None,
         }),
         InboxChange::ForgottenByHub(row) => quiet(describe_forgotten(*row, names)),
-        InboxChange::Up(id, ProtocolVersion::Clearance1) => quiet(format!(
-            "listening to {}, which tells only its new questions; others may be pending",
-            describe_hub(id)
-        )),
-        InboxChange::Up(id, ProtocolVersion::Clearance2) => {
-            quiet(format!("listening to {}", describe_hub(id)))
-        }
+        InboxChange::Up(id, _) => quiet(format!("listening to {}", describe_hub(id))),
         InboxChange::Down(id, reason) => quiet(format!(
             "{} is disconnected; its questions stay open: {reason}",
             describe_hub(id)

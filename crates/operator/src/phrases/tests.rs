@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::Event;
 use test_support::questions::{NOON_MICROS, question};
 

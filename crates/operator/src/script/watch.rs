@@ -15,7 +15,7 @@ use super::selector::HubMatch;
 use crate::Session;
 use crate::inbox::{HubId, Inbox, InboxChange, Row};
 use crate::json::{ScriptEvent, change_event, to_json_line};
-use crate::prompt::view::text::{MessageStyle, format_change, format_ready};
+use crate::prompt::view::text::{MessageStyle, format_change, format_ready, unlisted_note};
 
 /// Approximate maximum of bytes per write; the last line may exceed the limit.
 const WRITE_CHUNK_BYTES: usize = 32 << 10;
@@ -115,9 +115,12 @@ impl<'a> SandboxWatch<'a> {
             });
         }
         let ready = format_ready(hubs, rows, self.style());
+        let unlisted = unlisted_note(inbox);
         match unmatched {
-            Some(name) => format!("{ready}no sandbox is called {name}; waiting for one\n"),
-            None => ready,
+            Some(name) => {
+                format!("{ready}{unlisted}no sandbox is called {name}; waiting for one\n")
+            }
+            None => format!("{ready}{unlisted}"),
         }
     }
 

@@ -101,7 +101,7 @@ pub(super) fn render(
 }
 
 /// Returns the line after a list that may lack questions.
-fn unlisted_note(inbox: &Inbox) -> &'static str {
+pub(crate) fn unlisted_note(inbox: &Inbox) -> &'static str {
     if inbox.has_unlisted_hubs() {
         "  (a hub of the Python stack tells only new questions; earlier ones may be pending)\n"
     } else {
