@@ -82,7 +82,7 @@ fn foreign_places() -> Vec<&'static str> {
         "unshare --user --map-root-user setpriv --bounding-set -all --inh-caps -all",
         "unshare --user --map-root-user --pid --fork",
         "unshare --user --map-root-user --pid --fork --mount-proc",
-        "unshare --user --map-user=1234 unshare --user",
+        "unshare --user --map-user=1234 --map-group=1234 unshare --user",
         "unshare --user --map-root-user unshare --user --map-root-user --pid --fork",
         "bwrap --unshare-user --dev-bind / /",
         "bwrap --dev-bind / / --unshare-all --proc /proc",

@@ -4,6 +4,7 @@
 //! an error after an abnormal end.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -13,9 +14,10 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use netns::sandbox::RunningSandbox;
+use netns::sandbox::{RunningSandbox, StreamKind};
 use netns::{NetnsRef, ProcessHandle};
 use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::stdio::stderr;
 use supervisor::{DialedConfig, DialedSupervisor};
 use terok_clearance::DisplayText;
 use tokio::io::{AsyncWriteExt as _, BufReader};
@@ -103,7 +105,7 @@ impl InternetProcess {
 
     /// Opens the network namespace of the process.
     pub(crate) fn netns_ref(&self) -> Result<NetnsRef, DemoError> {
-        let file = std::fs::File::open(format!("/proc/{}/ns/net", self.pid()));
+        let file = File::open(format!("/proc/{}/ns/net", self.pid()));
         let file = file.map_err(|error| {
             DemoPartError::of(INTERNET_PART)(DemoPartError::OpenNamespace(error))
         })?;
@@ -242,11 +244,19 @@ pub(crate) struct WorkloadPipes {
 }
 
 impl WorkloadPipes {
-    /// Creates both pipes. Also returns the program's ends; standard error is inherited.
+    /// Creates both pipes. Also returns the program's ends. Standard error is inherited, unless it
+    /// is a terminal or another file that a sandbox must not have.
     pub(crate) fn new() -> io::Result<(Self, [Option<Arc<OwnedFd>>; 3])> {
         let (read, input) = pipe_with(PipeFlags::CLOEXEC)?;
         let (output, write) = pipe_with(PipeFlags::CLOEXEC)?;
-        let inside = [Some(Arc::new(read)), Some(Arc::new(write)), None];
+        let error = if StreamKind::of(stderr()).is_harmless() {
+            None
+        } else {
+            Some(Arc::new(
+                File::options().write(true).open("/dev/null")?.into(),
+            ))
+        };
+        let inside = [Some(Arc::new(read)), Some(Arc::new(write)), error];
         Ok((Self { input, output }, inside))
     }
 }

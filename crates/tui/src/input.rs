@@ -6,8 +6,10 @@
 //! even after its end, and loops when the terminal is closed.)
 
 use std::io;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::stdio::stdin;
@@ -75,7 +77,8 @@ impl TerminalInput {
     /// Discards the keys that were typed so far.
     fn discard_typed(&mut self) -> io::Result<()> {
         let mut bytes = [0; 1024];
-        loop {
+        // A terminal that could not be opened again may block.
+        while is_readable(&self.tty)? {
             match rustix::io::read(&self.tty, &mut bytes) {
                 // The terminal was closed; the next read says so.
                 Ok(0) | Err(Errno::AGAIN | Errno::IO) => return Ok(()),
@@ -87,6 +90,7 @@ impl TerminalInput {
                 Err(error) => return Err(error.into()),
             }
         }
+        Ok(())
     }
 
     /// Returns `true` if further bytes arrived together with the last returned event, or directly
@@ -152,5 +156,18 @@ impl TerminalInput {
                 }
             }
         }
+    }
+}
+
+fn is_readable(tty: impl AsFd) -> io::Result<bool> {
+    let at_once = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    let mut fds = [PollFd::new(&tty, PollFlags::IN)];
+    match poll(&mut fds, Some(&at_once)) {
+        Ok(count) => Ok(count > 0),
+        Err(Errno::INTR) => Ok(true),
+        Err(error) => Err(error.into()),
     }
 }

@@ -58,7 +58,7 @@ fn no_output_hides_the_question_or_stays_beside_it() {
         let mut shown = Watched::new(Terminal::on(&machine, user));
         let terminal = &mut shown.terminal;
         terminal.enter("run --ui tui --hold 0 -- bash --norc");
-        shown.until("Ctrl-] shows the questions");
+        shown.until("Ctrl-G shows the questions");
         shown
             .terminal
             .enter("PS1='% '; sh ./fetch; echo sta\"\"tus=$?");
@@ -126,7 +126,7 @@ fn a_message_divides_no_line_of_the_output() {
                     let found = lines.iter().position(|line| line.trim() == text);
                     found.unwrap_or_else(|| panic!("{name} {before}: no {text:?} in {lines:#?}"))
                 };
-                let question = at("terok-clearance: 1 question; Ctrl-] to answer");
+                let question = at("terok-clearance: 1 question; Ctrl-G to answer");
                 assert!(at("first") < question, "{name}: {lines:#?}");
                 assert!(at("one line") < at("last"), "{name}: {lines:#?}");
                 if name == "slow" {

@@ -214,8 +214,8 @@ async fn the_orchestrators_file_alone_names_the_task() {
     harness.hub.report(blocked(1, "a.example"));
     let title = "Blocked: a.example:443";
     let (_, mut popup) = harness.notification(title).await;
-    while !popup.body.starts_with("Task: p/t \u{b7} n\n") {
-        assert!(popup.body.starts_with("Container: web\n"), "{popup:?}");
+    while !popup.body.contains("\nTask: p/t \u{b7} n\n") {
+        assert!(popup.body.contains("\nContainer: web\n"), "{popup:?}");
         (_, popup) = harness.notification(title).await;
     }
     harness.end().await;

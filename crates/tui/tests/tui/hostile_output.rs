@@ -235,7 +235,7 @@ fn the_command_goes_on_where_it_was() {
 /// A notice is readable, divides no line of the output, and changes nothing for the next output.
 #[test]
 fn a_notice_leaves_the_output_whole() {
-    const NOTICE: &str = "1 question; Ctrl-] to answer";
+    const NOTICE: &str = "1 question; Ctrl-G to answer";
     let size = (60, 40);
     let window = window(size);
     let mut random = Random(0x00f1_ce00);
