@@ -250,13 +250,13 @@ async fn a_person_answers_it_at_our_prompt() {
         let mut prompt = prompted(&place, &["clearance"], "the firewall is up").await;
         prompt
             .until(
-                "[1] BLOCKED  api.example.com port 443/tcp  from warp/t1 (build)\n      a 1 opens \
-                 EVERY port and protocol of api.example.com (203.0.113.7, and its later \
+                "[1] BLOCKED  api.example.com port 443/tcp  from warp/t1 (build)  id build:1\n      \
+                 a 1 opens EVERY port and protocol of api.example.com (203.0.113.7, and its later \
                  addresses) until it is removed from the firewall\n",
             )
             .await;
         prompt
-            .until("[2] BLOCKED  203.0.113.7 port 443/tcp  from warp/t1 (build)\n")
+            .until("[2] BLOCKED  203.0.113.7 port 443/tcp  from warp/t1 (build)  id build:2\n")
             .await;
         prompt.say("a 1").await;
         prompt

@@ -110,13 +110,14 @@ impl OrderTerms {
             return Err(ShieldOrderError::DestMismatch);
         }
         let seconds = match (scope.keep, scope.seconds) {
-            (RuleLifetime::UntilRemoved | RuleLifetime::Project | RuleLifetime::Always, _) => {
+            (RuleLifetime::Project | RuleLifetime::Always, _) => {
                 return Err(ShieldOrderError::UnsupportedKeep);
             }
             (_, Some(0)) => return Err(ShieldOrderError::InvalidDuration),
             (_, Some(seconds)) => Some(seconds),
             (RuleLifetime::Once, None) => Some(Scope::ONCE_SECONDS),
-            (RuleLifetime::Sandbox, None) => None,
+            // Nothing removes an element but the end of its sandbox.
+            (RuleLifetime::Sandbox | RuleLifetime::UntilRemoved, None) => None,
         };
         let until = match seconds {
             Some(seconds) => Some(
