@@ -24,8 +24,9 @@ pub struct SandboxLimits {
     /// Maximum memory in bytes: of all processes if the caller's control group can be divided,
     /// else of the writable private memory of each one. The default is no limit.
     pub memory_bytes: Option<u64>,
-    /// Maximum number of open files of a process. The default is at most 768, see
-    /// [`DEFAULT_OPEN_FILES`]; none for the machine's root.
+    /// Maximum number of open files of a process. The default is at most 768, so
+    /// that the workload alone cannot use up the descriptors in flight; none for the machine's
+    /// root.
     pub open_files: Option<u32>,
 }
 
