@@ -217,10 +217,8 @@ impl<'a> RunConsole<'a> {
                 if let Some(screen) = &mut self.screen
                     && let Some(count) = screen.take_new_question_count(Instant::now())
                 {
-                    if let Some(sign) = screen.bell.ring(count, screen.start.elapsed()) {
-                        self.relay.print(&sign);
-                    }
-                    self.announce_questions(count);
+                    let sign = screen.bell.ring(count, screen.start.elapsed());
+                    self.announce_questions(count, &sign.unwrap_or_default());
                 }
             }
             Ok(UiEvent::HotkeyPressed { is_first_key }) => {
@@ -275,10 +273,10 @@ impl<'a> RunConsole<'a> {
         }
     }
 
-    /// Announces questions.
-    fn announce_questions(&mut self, count: usize) {
+    /// Announces questions, with the sign of the bell.
+    fn announce_questions(&mut self, count: usize, sign: &str) {
         if let Some(text) = self.reporter.message(&RunNotice::QuestionsPending(count)) {
-            self.print_line(&text);
+            self.relay.print_signed(sign, &text);
         }
     }
 }

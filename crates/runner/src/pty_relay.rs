@@ -52,13 +52,20 @@ pub(crate) struct PtyRelay {
     state: TerminalStateTracker,
     size: Winsize,
     /// Messages that wait for a place between lines of the output.
-    messages: VecDeque<String>,
+    messages: VecDeque<RelayMessage>,
     /// The time from which messages go above an unfinished line.
     messages_due: Option<Instant>,
     /// The terminal can move lines: messages need not wait for the end of a line.
     moves_lines: bool,
     /// The terminal was taken over from the command.
     is_taken_over: bool,
+}
+
+/// A message that waits for its place in the output.
+#[derive(Debug)]
+struct RelayMessage {
+    sign: String,
+    text: String,
 }
 
 impl PtyRelay {
@@ -153,13 +160,22 @@ impl PtyRelay {
     /// Shows a message on the operator's terminal: between two lines of the output, or above a line
     /// that the command does not end within [`LINE_END_TIMEOUT`].
     pub(crate) fn print(&mut self, text: &str) {
+        self.print_signed("", text);
+    }
+
+    /// Shows a message as [`Self::print`] does, with control characters that show nothing, such as
+    /// a bell.
+    pub(crate) fn print_signed(&mut self, sign: &str, text: &str) {
         if self.hung_up {
             return;
         }
         if self.messages.len() == MAX_WAITING_MESSAGES {
             self.messages.pop_front();
         }
-        self.messages.push_back(text.to_owned());
+        self.messages.push_back(RelayMessage {
+            sign: sign.to_owned(),
+            text: text.to_owned(),
+        });
         if self.messages_due.is_none() {
             self.messages_due = Instant::now().checked_add(LINE_END_TIMEOUT);
         }
@@ -176,8 +192,8 @@ impl PtyRelay {
 
     fn append_messages(&mut self) {
         self.messages_due = None;
-        for text in std::mem::take(&mut self.messages) {
-            let shown = self.state.notice_sequence(&text, self.size);
+        for RelayMessage { sign, text } in std::mem::take(&mut self.messages) {
+            let shown = self.state.signed_notice_sequence(&sign, &text, self.size);
             self.to_tty.extend(shown);
         }
     }

@@ -233,3 +233,21 @@ fn a_socket_with_a_line_break_in_its_path_hides_no_file() {
         drop(listener);
     });
 }
+
+#[test]
+fn a_program_of_another_name_knows_that_it_is_inside() {
+    as_everybody(|user| {
+        let renamed = user.path("work/tc");
+        std::fs::copy(user.program(), &renamed).unwrap();
+        let output = user
+            .command(&renamed)
+            .args(["run", "--network", "none", "--"])
+            .arg(&renamed)
+            .args(["run", "--", "true"])
+            .output()
+            .unwrap();
+        let said = told(&output);
+        assert_eq!(output.status.code(), Some(125), "{said}");
+        assert!(said.contains("already inside a sandbox"), "{said}");
+    });
+}

@@ -128,6 +128,8 @@ fn a_message_divides_no_line_of_the_output() {
                 };
                 let question = at("terok-clearance: 1 question; Ctrl-G to answer");
                 assert!(at("first") < question, "{name}: {lines:#?}");
+                // The bell before it takes no line.
+                assert_ne!(lines[question - 1].trim(), "", "{name}: {lines:#?}");
                 assert!(at("one line") < at("last"), "{name}: {lines:#?}");
                 if name == "slow" {
                     assert!(question < at("one line"), "{lines:#?}");

@@ -17,10 +17,16 @@ impl TerminalStateTracker {
     /// moves down and stays whole. Over a full-screen command, and within margins, they are drawn
     /// over the last row.
     pub fn notice_sequence(&self, text: &str, size: Winsize) -> Vec<u8> {
+        self.signed_notice_sequence("", text, size)
+    }
+
+    /// As [`Self::notice_sequence`], with control characters that show nothing, such as a bell,
+    /// before the text: within an unfinished sequence of the command they would end it.
+    pub fn signed_notice_sequence(&self, sign: &str, text: &str, size: Winsize) -> Vec<u8> {
         if !self.seen.sequences && self.is_line_start() {
-            return format!("{}\r\n", text.replace('\n', "\r\n")).into_bytes();
+            return format!("{sign}{}\r\n", text.replace('\n', "\r\n")).into_bytes();
         }
-        let mut out = END_UNFINISHED.to_owned();
+        let mut out = format!("{END_UNFINISHED}{sign}");
         let settings = &self.settings;
         let is_framed = settings.vertical_margins.is_some()
             || settings.changed.contains(&SIDE_MARGIN_MODE)
