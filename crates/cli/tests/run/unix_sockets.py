@@ -359,5 +359,36 @@ def ended(path):
     connect(path)
 
 
+def users(path):
+    """Each user of root's sandbox has the rights of that user, and is shown as that user."""
+    os.chmod(path, 0o777)
+    listeners = {}
+    for name, mode in [("open", 0o777), ("closed", 0o700)]:
+        listeners[name] = listen(f"{path}/{name}")
+        os.chmod(f"{path}/{name}", mode)
+    peer = lambda name: struct.unpack(
+        "3i", listeners[name].accept()[0].getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    )[1:]
+    child = os.fork()
+    if child == 0:
+        os.setgroups([])
+        os.setresgid(33, 33, 33)
+        os.setresuid(33, 33, 33)
+        connect(f"{path}/open")
+        own = listen(f"{path}/own")
+        about = os.stat(f"{path}/own")
+        assert (about.st_uid, about.st_gid) == (33, 33), about
+        connect(f"{path}/own")
+        assert not works(lambda: connect(f"{path}/closed"))
+        assert not works(lambda: listen("/root/socket"))
+        assert not works(lambda: socket.socket().bind(("127.0.0.1", 80)))
+        own.close()
+        os._exit(0)
+    assert peer("open") == (33, 33)
+    assert os.waitpid(child, 0)[1] == 0
+    connect(f"{path}/closed")
+    assert peer("closed") == (0, 0)
+
+
 if __name__ == "__main__":
     globals()[sys.argv[1]](*sys.argv[2:])

@@ -472,3 +472,15 @@ fn only_a_socket_of_others_can_be_handed_in() {
         assert_eq!(shell.does("true").0, 0);
     });
 }
+
+#[test]
+fn each_user_of_roots_sandbox_has_its_own_rights() {
+    let user = User::new(None);
+    if !user.is_root() {
+        return; // others have one user only
+    }
+    let place = user.directory("place");
+    let output = user.inside(&program(&user, &format!("users {}", place.display())));
+    assert!(output.status.success(), "{}", told(&output));
+    assert!(!Path::new("/root/socket").exists());
+}
