@@ -111,13 +111,17 @@ const fn answer_status(outcome: &ScriptOutcome) -> CommandStatus {
 
 /// Prints an error and returns its exit status.
 pub(crate) fn report_error(error: &CommandError, context: &CommandContext) -> CommandStatus {
-    // As with `| head -1`.
+    // The failures of a program whose terminal was closed are that.
+    let is_hung_up = is_terminal_closed();
     if error.is_broken_pipe() {
-        return CommandStatus::OK;
+        return if is_hung_up {
+            CommandStatus::HUNG_UP
+        } else {
+            CommandStatus::OK // as with `| head -1`
+        };
     }
     let (status, hints) = explain(error);
-    // The failures of a program whose terminal was closed are that.
-    let status = if is_terminal_closed() {
+    let status = if is_hung_up {
         CommandStatus::HUNG_UP
     } else {
         status

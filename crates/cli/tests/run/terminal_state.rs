@@ -197,7 +197,7 @@ fn a_closed_terminal_ends_the_command_with_the_status_of_a_hangup() {
                 "{ui}"
             );
         }
-        for command in ["clearance", "tui"] {
+        for command in ["clearance", "tui", "watch"] {
             let terminal = at_a_foreign_terminal(user, &machine, &[command]);
             assert_eq!(
                 status_after_closing(terminal, "hub"),
