@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use netns::PollableFd;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::termios::{Winsize, tcsetwinsize};
 use tokio::time::{Instant, sleep_until};
 use tui::TerminalStateTracker;
@@ -342,7 +342,7 @@ impl OperatorTty {
     async fn read(&self, into: &mut [u8]) -> io::Result<usize> {
         let read = |fd: BorrowedFd<'_>| {
             self.require_ready(fd, PollFlags::IN)?;
-            retry_interrupted(|| rustix::io::read(fd, &mut *into))
+            Ok(retry_on_intr(|| rustix::io::read(fd, &mut *into))?)
         };
         self.fd.read_with(read).await
     }
@@ -356,7 +356,7 @@ impl OperatorTty {
         let bytes = bytes.get(..limit.min(bytes.len())).unwrap_or_default();
         let write = |fd: BorrowedFd<'_>| {
             self.require_ready(fd, PollFlags::OUT)?;
-            retry_interrupted(|| rustix::io::write(fd, bytes))
+            Ok(retry_on_intr(|| rustix::io::write(fd, bytes))?)
         };
         self.fd.write_with(write).await
     }
@@ -374,12 +374,12 @@ impl OperatorTty {
 }
 
 async fn read_nonblocking(from: &PollableFd, into: &mut [u8]) -> io::Result<usize> {
-    from.read_with(|fd: BorrowedFd<'_>| retry_interrupted(|| rustix::io::read(fd, &mut *into)))
+    from.read_with(|fd: BorrowedFd<'_>| Ok(retry_on_intr(|| rustix::io::read(fd, &mut *into))?))
         .await
 }
 
 async fn write_nonblocking(to: &PollableFd, bytes: &[u8]) -> io::Result<usize> {
-    to.write_with(|fd: BorrowedFd<'_>| retry_interrupted(|| rustix::io::write(fd, bytes)))
+    to.write_with(|fd: BorrowedFd<'_>| Ok(retry_on_intr(|| rustix::io::write(fd, bytes))?))
         .await
 }
 
@@ -394,14 +394,5 @@ async fn write_if_open(to: Option<&PollableFd>, bytes: &[u8]) -> io::Result<usiz
     match to {
         Some(to) => write_nonblocking(to, bytes).await,
         None => Err(Errno::IO.into()),
-    }
-}
-
-fn retry_interrupted(mut act: impl FnMut() -> Result<usize, Errno>) -> io::Result<usize> {
-    loop {
-        match act() {
-            Err(Errno::INTR) => {}
-            done => return Ok(done?),
-        }
     }
 }

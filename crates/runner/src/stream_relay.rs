@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use netns::PollableFd;
 use netns::sandbox::StreamKind;
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use rustix::pipe::{PipeFlags, pipe_with};
 
@@ -71,9 +71,9 @@ impl StreamPipes {
                 .transpose()
         };
         Ok(StreamRelays([
-            start(input, Direction::FromSocket)?,
-            start(output, Direction::ToSocket)?,
-            start(error, Direction::ToSocket)?,
+            start(input, StreamDirection::FromSocket)?,
+            start(output, StreamDirection::ToSocket)?,
+            start(error, StreamDirection::ToSocket)?,
         ]))
     }
 }
@@ -83,7 +83,7 @@ impl StreamPipes {
 pub(crate) struct StreamRelays([Option<StreamRelay>; 3]);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Direction {
+enum StreamDirection {
     FromSocket,
     ToSocket,
 }
@@ -92,7 +92,7 @@ enum Direction {
 struct StreamRelay {
     socket: PollableFd,
     pipe: PollableFd,
-    direction: Direction,
+    direction: StreamDirection,
     buffer: Box<[u8]>,
     /// The part of `buffer` that is read but not written.
     unwritten: Range<usize>,
@@ -142,7 +142,7 @@ async fn step(relay: &mut Option<StreamRelay>) {
 }
 
 impl StreamRelay {
-    fn new(pipe: StreamPipe, direction: Direction) -> io::Result<Self> {
+    fn new(pipe: StreamPipe, direction: StreamDirection) -> io::Result<Self> {
         Ok(Self {
             socket: PollableFd::new(pipe.socket)?,
             pipe: PollableFd::new(pipe.pipe)?,
@@ -158,13 +158,13 @@ impl StreamRelay {
         if !self.unwritten.is_empty() {
             let rest = self.buffer.get(self.unwritten.clone()).unwrap_or_default();
             let wrote = match self.direction {
-                Direction::FromSocket => {
-                    pipe.write_with(|fd| retry_interrupted(|| rustix::io::write(fd, rest)))
+                StreamDirection::FromSocket => {
+                    pipe.write_with(|fd| Ok(retry_on_intr(|| rustix::io::write(fd, rest))?))
                         .await
                 }
-                Direction::ToSocket => {
+                StreamDirection::ToSocket => {
                     socket
-                        .write_with(|fd| retry_interrupted(|| send_now(fd, rest)))
+                        .write_with(|fd| Ok(retry_on_intr(|| send_now(fd, rest))?))
                         .await
                 }
             };
@@ -173,13 +173,13 @@ impl StreamRelay {
         }
         let into = &mut *self.buffer;
         let read = match self.direction {
-            Direction::FromSocket => {
+            StreamDirection::FromSocket => {
                 socket
-                    .read_with(|fd| retry_interrupted(|| receive_now(fd, &mut *into)))
+                    .read_with(|fd| Ok(retry_on_intr(|| receive_now(fd, &mut *into))?))
                     .await
             }
-            Direction::ToSocket => {
-                pipe.read_with(|fd| retry_interrupted(|| rustix::io::read(fd, &mut *into)))
+            StreamDirection::ToSocket => {
+                pipe.read_with(|fd| Ok(retry_on_intr(|| rustix::io::read(fd, &mut *into))?))
                     .await
             }
         };
@@ -197,13 +197,4 @@ fn send_now(socket: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
 fn receive_now(socket: BorrowedFd<'_>, into: &mut [u8]) -> Result<usize, Errno> {
     let (count, _length) = recv(socket, into, RecvFlags::DONTWAIT)?;
     Ok(count)
-}
-
-fn retry_interrupted(mut act: impl FnMut() -> Result<usize, Errno>) -> io::Result<usize> {
-    loop {
-        match act() {
-            Err(Errno::INTR) => {}
-            done => return Ok(done?),
-        }
-    }
 }

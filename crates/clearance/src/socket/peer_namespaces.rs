@@ -64,7 +64,7 @@ pub(super) struct OwnNamespaces {
     user: FileId,
     root: FileId,
     user_ids: u64,
-    status: ProcessStatus,
+    status: PeerStatus,
 }
 
 impl OwnNamespaces {
@@ -72,7 +72,7 @@ impl OwnNamespaces {
     pub(super) fn read() -> io::Result<Self> {
         let own = rustix::process::getpid().as_raw_nonzero().get();
         let shown = fs::read_link("/proc/self")?;
-        let status = ProcessStatus::read("self")?;
+        let status = PeerStatus::read("self")?;
         if shown.as_os_str() != own.to_string().as_str() || status.pids != 1 {
             let text = "/proc shows the processes of another process id namespace";
             return Err(io::Error::new(ErrorKind::Unsupported, text));
@@ -103,7 +103,7 @@ impl OwnNamespaces {
 
     fn check_process(&self, pid: i32, scope: PeerScope) -> Result<(), PeerRefusal> {
         let pid = pid.to_string();
-        let status = ProcessStatus::read(&pid).map_err(PeerRefusal::Unreadable)?;
+        let status = PeerStatus::read(&pid).map_err(PeerRefusal::Unreadable)?;
         if status.pids != 1 {
             return Err(PeerRefusal::OtherPids);
         }
@@ -158,7 +158,7 @@ fn has_ended(process: &OwnedFd) -> bool {
 
 /// What `/proc/PID/status` tells everybody about a process.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct ProcessStatus {
+struct PeerStatus {
     /// Process ids from that of `/proc` to its own namespace's; 1 without nested namespaces.
     pids: usize,
     effective_capabilities: u64,
@@ -166,7 +166,7 @@ struct ProcessStatus {
     seccomp_filters: u32,
 }
 
-impl ProcessStatus {
+impl PeerStatus {
     fn read(pid: &str) -> io::Result<Self> {
         let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
         Ok(Self::parse(&text))
@@ -248,14 +248,14 @@ mod tests {
     fn a_status_is_parsed() {
         let text = "Name:\tx\nNSpid:\t12\t1\nCapEff:\t000001ffffffffff\nNoNewPrivs:\t1\n\
             Seccomp:\t2\nSeccomp_filters:\t3\n";
-        let expected = ProcessStatus {
+        let expected = PeerStatus {
             pids: 2,
             effective_capabilities: 0x01ff_ffff_ffff,
             no_new_privs: 1,
             seccomp_filters: 3,
         };
-        assert_eq!(ProcessStatus::parse(text), expected);
-        assert_eq!(ProcessStatus::parse("").pids, 1);
+        assert_eq!(PeerStatus::parse(text), expected);
+        assert_eq!(PeerStatus::parse("").pids, 1);
         assert!(maps_root("0 1000 1\n") && !maps_root("1000 0 1\n") && !maps_root(""));
     }
 
