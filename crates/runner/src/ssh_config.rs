@@ -2,8 +2,11 @@
 //! The configuration files of ssh, which it refuses unless root or its user owns them.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags, open};
 
 /// The configuration for all users of the machine.
 const SYSTEM_CONFIG: &str = "/etc/ssh/ssh_config";
@@ -11,6 +14,10 @@ const SYSTEM_CONFIG: &str = "/etc/ssh/ssh_config";
 const MAX_DEPTH: usize = 16;
 /// Maximum number of files.
 const MAX_FILES: usize = 256;
+/// Maximum number of `Include` patterns looked at in one file.
+const MAX_PATTERNS: usize = 64;
+/// Maximum size of a file; the sandbox gets no copy of a larger one.
+const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// Returns the existing configuration files, `ssh_config(5)`: those of the user and of the machine,
 /// and all that they include under any condition.
@@ -36,13 +43,18 @@ fn add_file(
     depth: usize,
     found: &mut BTreeSet<PathBuf>,
 ) {
-    let Ok(text) = fs::read_to_string(file) else {
-        return;
-    };
-    if found.len() >= MAX_FILES || !found.insert(file.to_owned()) || depth == 0 {
+    if found.len() >= MAX_FILES || found.contains(file) {
         return;
     }
-    for pattern in text.lines().flat_map(included_patterns) {
+    let Some(text) = read_config(file) else {
+        return;
+    };
+    found.insert(file.to_owned());
+    if depth == 0 {
+        return;
+    }
+    let patterns = text.lines().flat_map(included_patterns);
+    for pattern in patterns.take(MAX_PATTERNS) {
         let path = match pattern.strip_prefix("~/") {
             Some(below) => home.join(below),
             None => directory.join(&pattern),
@@ -51,6 +63,23 @@ fn add_file(
             add_file(&file, directory, home, depth.saturating_sub(1), found);
         }
     }
+}
+
+/// Reads a regular file of limited size. A former command may have put another file in its place: a
+/// FIFO would block, and a device may act.
+fn read_config(path: &Path) -> Option<String> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    if !fs::metadata(path).ok()?.is_file() {
+        return None;
+    }
+    let file = File::from(open(path, flags, Mode::empty()).ok()?);
+    let found = file.metadata().ok()?;
+    if !found.is_file() || found.len() > MAX_FILE_BYTES {
+        return None;
+    }
+    let mut text = String::new();
+    file.take(MAX_FILE_BYTES).read_to_string(&mut text).ok()?;
+    Some(text)
 }
 
 /// Returns the patterns of a line `Include PATTERN…`; other lines have none.
@@ -193,5 +222,27 @@ mod tests {
             names,
             [".ssh/config", ".ssh/d/one.conf", ".ssh/two", "more"]
         );
+    }
+
+    #[test]
+    fn a_file_of_a_former_command_neither_blocks_nor_fills_the_memory() {
+        let home = tempfile::tempdir().unwrap();
+        let ssh = home.path().join(".ssh");
+        fs::create_dir_all(&ssh).unwrap();
+        let fifo = ssh.join("config");
+        let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+        assert!(made.unwrap().success());
+        assert_eq!(read_config(&fifo), None);
+        assert_eq!(read_config(Path::new("/dev/zero")), None);
+        let large = ssh.join("large");
+        File::create(&large).unwrap().set_len(1 << 40).unwrap();
+        assert_eq!(read_config(&large), None);
+        let found = find_ssh_config_files(Some(home.path()));
+        assert!(found.iter().all(|path| !path.starts_with(home.path())));
+        // Files that include each other are read once.
+        fs::remove_file(&fifo).unwrap();
+        fs::write(&fifo, "Include *\n".repeat(1000)).unwrap();
+        let found = find_ssh_config_files(Some(home.path()));
+        assert_eq!(found.iter().filter(|path| **path == fifo).count(), 1);
     }
 }
