@@ -212,5 +212,6 @@ pub(crate) fn blocked_packet(
         process: None,
         zone: NetworkZone::Public,
         looked_up_as: None,
+        previous: None,
     })
 }

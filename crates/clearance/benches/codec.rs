@@ -31,6 +31,7 @@ fn blocked() -> BlockedPacket {
         process: None,
         zone: NetworkZone::Public,
         looked_up_as: None,
+        previous: None,
     }
 }
 

@@ -13,6 +13,7 @@
 mod call_pool;
 mod clearance1_translator;
 mod event_stream;
+mod rule_calls;
 mod unknown_event;
 
 use std::path::{Path, PathBuf};
@@ -25,8 +26,11 @@ use tokio::time::timeout;
 
 use crate::socket::SocketConnectError;
 use crate::varlink::{CallError, NoParameters, VarlinkConnection};
+use crate::wire::clearance2::{
+    BypassReply, ExplainParameters, ExplainReply, ListedRule, RevokeReply,
+};
 use crate::wire::{clearance1, clearance2};
-use crate::{Backoff, Decision, DecisionAction, DisplayText, Scope};
+use crate::{Action, Backoff, Decision, DecisionAction, DisplayText, Scope};
 
 pub use call_pool::AnswerError;
 pub use event_stream::{EventStream, StreamUpdate};
@@ -147,6 +151,26 @@ impl Client {
             dest: request.dest.clone(),
             action,
             scope,
+            replace: false,
+        };
+        self.calls.decide(answer).await
+    }
+
+    /// Answers anew a question that was answered by `decision`, and returns the new record. The new
+    /// rule replaces that of the first answer.
+    pub async fn change_decision(
+        &self,
+        decision: &Decision,
+        action: Action,
+        scope: Option<Scope>,
+    ) -> Result<Decision, AnswerError> {
+        let answer = clearance2::DecideParameters {
+            request: decision.request.clone(),
+            container: decision.container.clone(),
+            dest: decision.dest.clone(),
+            action: action.into(),
+            scope,
+            replace: true,
         };
         self.calls.decide(answer).await
     }
@@ -171,6 +195,27 @@ impl Client {
     /// `limit` is 100 by default and at most 1000.
     pub async fn history(&self, limit: Option<u32>) -> Result<Vec<Arc<Decision>>, AnswerError> {
         self.calls.history(limit).await
+    }
+
+    /// Returns the rules of the hub's sandbox, in the order of their additions.
+    pub async fn rules(&self) -> Result<Vec<ListedRule>, AnswerError> {
+        self.calls.rules().await
+    }
+
+    /// Ends a rule, named like `r12`, or the rules of the answers to a request, by its id; and the
+    /// connections that exist because of them.
+    pub async fn revoke(&self, rule: DisplayText) -> Result<RevokeReply, AnswerError> {
+        self.calls.revoke(rule).await
+    }
+
+    /// Returns what the rules do with a destination.
+    pub async fn explain(&self, dest: &ExplainParameters) -> Result<ExplainReply, AnswerError> {
+        self.calls.explain(dest).await
+    }
+
+    /// Opens the internet for so many seconds, except for what rules deny; 0 ends it.
+    pub async fn bypass(&self, seconds: u32) -> Result<BypassReply, AnswerError> {
+        self.calls.bypass(seconds).await
     }
 }
 

@@ -56,7 +56,9 @@ impl fmt::Display for Action {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RuleLifetime {
-    /// One short window: [`Scope::ONCE_SECONDS`] unless the scope has seconds.
+    /// The connections that wait at the time of the answer, else the next one within
+    /// [`Scope::ONCE_SECONDS`], or the seconds of the scope. A firewall that cannot tell
+    /// connections apart opens the destination for that time.
     Once,
     /// The life of the sandbox.
     #[default]
@@ -71,10 +73,35 @@ pub enum RuleLifetime {
     Always,
 }
 
-/// The part of the network that an answer opens or closes: never wider than the request.
+impl RuleLifetime {
+    /// Returns the lifetime as the wire spells it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Once => "once",
+            Self::Sandbox => "sandbox",
+            Self::UntilRemoved => "until_removed",
+            Self::Project => "project",
+            Self::Always => "always",
+        }
+    }
+
+    /// Returns `true` if the rule outlasts the sandbox in a file of the operator.
+    pub const fn is_kept(self) -> bool {
+        matches!(self, Self::Project | Self::Always)
+    }
+}
+
+impl fmt::Display for RuleLifetime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// The part of the network that an answer opens or closes: never wider than the request offers.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Scope {
-    /// The request's destination.
+    /// The request's destination, or one of the wider names that the request offers, such as
+    /// `*.example.com`.
     pub dest: Dest,
     /// The single port; absent for every port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -91,7 +118,7 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// Seconds for which [`RuleLifetime::Once`] opens a destination.
+    /// Seconds for which [`RuleLifetime::Once`] waits for its connection.
     pub const ONCE_SECONDS: u32 = 60;
 
     /// Returns the scope of the whole destination, for the sandbox's life.
@@ -172,6 +199,26 @@ pub enum DecisionAction {
     Deny,
     /// The operator dismissed the question: no rule, and the next packet asks again.
     Dismiss,
+}
+
+/// How a question was answered before.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct PreviousAnswer {
+    /// The answer.
+    pub action: Action,
+    /// The operator, as the record names them.
+    pub by: DisplayText,
+    /// The time of the answer.
+    pub at: Timestamp,
+    /// The lifetime of its rule.
+    #[serde(default)]
+    pub keep: RuleLifetime,
+    /// The seconds after which its rule ended, if the answer had some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<u32>,
+    /// `true` if the rule was revoked.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub revoked: bool,
 }
 
 impl From<Action> for DecisionAction {

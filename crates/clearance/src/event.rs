@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::{ContainerId, Dest, DisplayText, DomainName, NetworkZone, RequestId};
+use crate::{ContainerId, Dest, DisplayText, DomainName, NetworkZone, PreviousAnswer, RequestId};
 
 /// Short texts about a sandbox: `project`, `task`, `name`, `container_name`, …
 ///
@@ -86,6 +86,8 @@ pub struct BlockedPacket {
     /// The name that led to the address, for a question about the address itself: an answer is not
     /// for this name.
     pub looked_up_as: Option<DomainName>,
+    /// The last answer about this destination, if its rule has ended.
+    pub previous: Option<Arc<PreviousAnswer>>,
 }
 
 impl BlockedPacket {
@@ -296,6 +298,7 @@ mod tests {
             process: None,
             zone: NetworkZone::Public,
             looked_up_as: None,
+            previous: None,
         };
         assert_eq!(blocked.dest().as_str(), "203.0.113.7");
         blocked.domain = Some("api.example.com".parse().unwrap());

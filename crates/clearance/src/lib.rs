@@ -77,7 +77,8 @@ pub use client::{
     AnswerError, Client, EventStream, HubError, ProtocolVersion, StreamUpdate, UnknownEvent,
 };
 pub use decision::{
-    Action, ActionParseError, Decision, DecisionAction, EnforcementOutcome, RuleLifetime, Scope,
+    Action, ActionParseError, Decision, DecisionAction, EnforcementOutcome, PreviousAnswer,
+    RuleLifetime, Scope,
 };
 pub use dest::{Dest, DestParseError, DomainName, Target};
 pub use dest_pattern::{

@@ -7,11 +7,11 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 use terok_clearance::varlink::{SERVICE_INTERFACE, StandardError, VarlinkInterface};
 use terok_clearance::wire::clearance1::{self, Clearance1Dialect, ClearanceEventRef, VerdictError};
-use terok_clearance::wire::clearance2::{self, DecideError};
+use terok_clearance::wire::clearance2::{self, DecideError, RuleCallError};
 use terok_clearance::wire::verdict1;
 use terok_clearance::{
-    BlockedPacket, Decision, DecisionAction, Dossier, NetworkZone, ParentProcess, Process,
-    Protocol, Scope, Timestamp,
+    Action, BlockedPacket, Decision, DecisionAction, Dossier, NetworkZone, ParentProcess,
+    PreviousAnswer, Process, Protocol, RuleLifetime, Scope, Timestamp,
 };
 
 fn parse(interface: VarlinkInterface) -> zlink_idl::Interface<'static> {
@@ -110,12 +110,44 @@ fn request() -> clearance2::Request {
         process: Some(std::sync::Arc::new(process())),
         zone: NetworkZone::LocalNetwork,
         looked_up_as: Some("a.example".parse().unwrap()),
+        previous: Some(std::sync::Arc::new(previous())),
     };
     clearance2::Request {
+        wider: vec!["*.example".parse().unwrap()],
+        lifetimes: vec![RuleLifetime::Once],
         waiting: Some(1),
         waiting_since: Some(Timestamp::from_micros(1)),
         gave_up_after: Some(1),
         ..clearance2::Request::new(blocked, scope(), Timestamp::from_micros(1))
+    }
+}
+
+fn previous() -> PreviousAnswer {
+    PreviousAnswer {
+        action: Action::Allow,
+        by: "u".into(),
+        at: Timestamp::from_micros(1),
+        keep: RuleLifetime::Sandbox,
+        seconds: Some(1),
+        revoked: true,
+    }
+}
+
+fn rule() -> clearance2::ListedRule {
+    clearance2::ListedRule {
+        rule: "r1".into(),
+        action: Action::Allow,
+        dest: "a.example:443".into(),
+        keep: RuleLifetime::Once,
+        seconds_left: Some(1),
+        origin: "decision".into(),
+        origin_name: Some("c:1".into()),
+        by: "u".into(),
+        since: Timestamp::from_micros(1),
+        uses: 1,
+        last_used: Some(Timestamp::from_micros(1)),
+        open: 1,
+        spent: true,
     }
 }
 
@@ -229,6 +261,7 @@ fn clearance2_declares_its_messages() {
         dest: "a.example".parse().unwrap(),
         action: DecisionAction::Allow,
         scope: Some(scope()),
+        replace: true,
     };
     assert_eq!(inputs(interface, "Decide"), keys(&decide));
     let decided = clearance2::DecideReply {
@@ -244,24 +277,80 @@ fn clearance2_declares_its_messages() {
     };
     assert_eq!(outputs(interface, "History"), keys(&decisions));
     let id = || "c:1".parse().unwrap();
-    check_errors(
-        interface,
-        &[
-            DecideError::NoSuchRequest { request: id() },
-            DecideError::AlreadyDecided {
-                decision: Box::new(decision()),
-            },
-            DecideError::NotWhatWasAsked {
-                request: id(),
-                field: "f".into(),
-                asked: "a".into(),
-                got: "g".into(),
-            },
-            DecideError::EnforcementFailed {
-                request: id(),
-                reason: "r".into(),
-            },
-        ],
+    let values = |errors: &[DecideError]| {
+        let errors = errors.iter();
+        errors
+            .map(|error| serde_json::to_value(error).unwrap())
+            .collect::<Vec<_>>()
+    };
+    let of_rules = [
+        RuleCallError::NoSuchRule { rule: "r1".into() },
+        RuleCallError::refused("r"),
+    ];
+    let of_rules = of_rules.map(|error| serde_json::to_value(error).unwrap());
+    let of_answers = values(&[
+        DecideError::NoSuchRequest { request: id() },
+        DecideError::AlreadyDecided {
+            decision: Box::new(decision()),
+        },
+        DecideError::NotWhatWasAsked {
+            request: id(),
+            field: "f".into(),
+            asked: "a".into(),
+            got: "g".into(),
+        },
+        DecideError::EnforcementFailed {
+            request: id(),
+            reason: "r".into(),
+        },
+    ]);
+    check_errors(interface, &[&of_answers[..], &of_rules].concat());
+}
+
+#[test]
+fn clearance2_declares_its_messages_about_rules() {
+    let interface = clearance2::INTERFACE;
+    assert_eq!(custom_type(interface, "PreviousAnswer"), keys(&previous()));
+    assert_eq!(custom_type(interface, "Rule"), keys(&rule()));
+    let rules = vec![rule()];
+    let listed = clearance2::RulesReply {
+        rules: rules.clone(),
+    };
+    assert_eq!(outputs(interface, "Rules"), keys(&listed));
+    let revoke = clearance2::RevokeParameters { rule: "r1".into() };
+    assert_eq!(inputs(interface, "Revoke"), keys(&revoke));
+    let revoked = clearance2::RevokeReply { rules, ended: 1 };
+    assert_eq!(outputs(interface, "Revoke"), keys(&revoked));
+    let explain = clearance2::ExplainParameters {
+        dest: "a.example".into(),
+        port: Some(443),
+        protocol: Some(Protocol::TCP),
+    };
+    assert_eq!(inputs(interface, "Explain"), keys(&explain));
+    let explained = clearance2::ExplainReply {
+        verdict: clearance2::ExplainVerdict::OutsideCeiling,
+        zone: NetworkZone::ThisHost,
+        rule: Some(rule()),
+        others: vec![rule()],
+    };
+    assert_eq!(outputs(interface, "Explain"), keys(&explained));
+    let bypass = clearance2::BypassParameters { seconds: 1 };
+    assert_eq!(inputs(interface, "Bypass"), keys(&bypass));
+    let bypassed = clearance2::BypassReply {
+        rule: Some(rule()),
+        ended: 1,
+    };
+    assert_eq!(outputs(interface, "Bypass"), keys(&bypassed));
+}
+
+#[test]
+fn lifetimes_of_later_releases_are_left_out() {
+    let mut json = serde_json::to_value(request()).unwrap();
+    json["lifetimes"] = serde_json::json!(["once", "until_lunch", "always"]);
+    let request: clearance2::Request = serde_json::from_value(json).unwrap();
+    assert_eq!(
+        request.lifetimes,
+        [RuleLifetime::Once, RuleLifetime::Always]
     );
 }
 

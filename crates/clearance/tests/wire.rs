@@ -32,6 +32,7 @@ fn blocked() -> BlockedPacket {
         process: None,
         zone: NetworkZone::Public,
         looked_up_as: None,
+        previous: None,
     }
 }
 

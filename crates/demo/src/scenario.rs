@@ -403,6 +403,7 @@ impl DemoScenario<'_> {
             dest: request.dest.clone(),
             action: DecisionAction::from(action),
             scope: None,
+            replace: false,
         };
         let sent_at = now_us();
         let scope = match self.operator.decide(&decide).await {
@@ -496,6 +497,7 @@ impl DemoScenario<'_> {
             dest: host.dest().parse()?,
             action: DecisionAction::Allow,
             scope: None,
+            replace: false,
         };
         match self.operator.decide(&decide).await {
             Ok(_) => self.observation_mut(place).forgery_accepted = true,

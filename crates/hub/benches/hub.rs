@@ -15,7 +15,7 @@ use terok_clearance::{
 };
 use terok_clearance_hub::ingest::{EventLineParser, LineSplitter, SplitLine};
 use terok_clearance_hub::ledger::{Ledger, MAX_PENDING, QuestionTriple, RequestedScope};
-use terok_clearance_hub::{Claim, DecisionEnforcer, Hub, HubOptions};
+use terok_clearance_hub::{Claim, DecisionEnforcer, Hub, HubOptions, ScopeSupport};
 use tokio_util::sync::CancellationToken;
 
 const USUAL: &str = r#"{"type":"pending","container":"3f2a9c0d1e4b","id":"3f2a9c0d1e4b:1","dest":"203.0.113.7","port":443,"proto":6,"domain":"api.example.com","dossier":{"project":"demo","task":"t1","name":"bench"},"ts":"2026-11-21T00:00:00+00:00"}"#;
@@ -36,6 +36,7 @@ fn blocked(n: u32) -> BlockedPacket {
         process: None,
         zone: NetworkZone::Public,
         looked_up_as: None,
+        previous: None,
     }
 }
 
@@ -69,7 +70,7 @@ fn ledger(c: &mut Criterion) {
     let mut group = c.benchmark_group("ledger");
     group.throughput(Throughput::Elements(1));
     for pending in [0, 1_000, 100_000] {
-        let mut ledger = Ledger::new(MAX_PENDING, false);
+        let mut ledger = Ledger::new(MAX_PENDING, ScopeSupport::with_ports(false));
         for n in 0..pending {
             ledger.record(blocked(n), at(1));
         }
@@ -104,7 +105,7 @@ fn ledger(c: &mut Criterion) {
             },
         );
     }
-    let mut full = Ledger::new(MAX_PENDING, false);
+    let mut full = Ledger::new(MAX_PENDING, ScopeSupport::with_ports(false));
     let mut n = 0;
     while full.len() < MAX_PENDING {
         n += 1;
@@ -120,7 +121,7 @@ fn ledger(c: &mut Criterion) {
             BatchSize::SmallInput,
         );
     });
-    let mut one = Ledger::new(MAX_PENDING, false);
+    let mut one = Ledger::new(MAX_PENDING, ScopeSupport::with_ports(false));
     one.record(blocked(0), at(1));
     group.bench_function("record a repeated packet", |b| {
         b.iter_batched(

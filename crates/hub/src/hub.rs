@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use terok_clearance::varlink::FrameWriter;
 use terok_clearance::wire::clearance1::Clearance1Dialect;
+use terok_clearance::wire::clearance2::{
+    BypassReply, ExplainParameters, ExplainReply, ListedRule, RevokeReply, RuleCallError,
+};
 use terok_clearance::{
     Action, BlockedPacket, Decision, DisplayText, EnforcementOutcome, Process, RequestId,
     SandboxEvent, ShieldState, Timestamp, WaitingConnections,
@@ -21,6 +24,7 @@ use crate::ledger::{
     Claim, ClaimError, ClaimReceipt, Ledger, LedgerQuestion, MAX_PENDING, QuestionTriple,
     RequestedScope, RuleSweep, SettledClaim, WithdrawnQuestion,
 };
+use crate::scope_support::{ScopeOffer, ScopeSupport};
 
 /// Applies decisions to a firewall.
 pub trait DecisionEnforcer: Send + Sync + 'static {
@@ -29,11 +33,46 @@ pub trait DecisionEnforcer: Send + Sync + 'static {
     /// program are.
     fn supports_ports(&self) -> bool;
 
+    /// Returns what an answer may have besides the default scope of its question: by default
+    /// nothing that the hub offers.
+    fn offered_scopes(&self) -> ScopeOffer {
+        ScopeOffer::default()
+    }
+
     /// Applies one claim.
     ///
     /// The hub drops the future after [`HubOptions::enforce_timeout`]; the question is then pending
     /// again. Claims for different questions are enforced concurrently.
     fn enforce(&self, claim: Claim) -> impl Future<Output = EnforcementOutcome> + Send;
+
+    /// Returns the rules of the sandbox. By default an error: the rules are not known here.
+    fn rules(&self) -> Result<Vec<ListedRule>, RuleCallError> {
+        Err(unsupported())
+    }
+
+    /// Ends a rule, named like `r12`, or the rules of the answers to a request, by its id, for the
+    /// operator `by`; and the connections that exist because of them.
+    fn revoke(
+        &self,
+        _rule: &DisplayText,
+        _by: &DisplayText,
+    ) -> impl Future<Output = Result<RevokeReply, RuleCallError>> + Send {
+        std::future::ready(Err(unsupported()))
+    }
+
+    /// Returns what the rules do with a destination.
+    fn explain(&self, _dest: &ExplainParameters) -> Result<ExplainReply, RuleCallError> {
+        Err(unsupported())
+    }
+
+    /// Opens the internet for so many seconds, for the operator `by`; 0 ends it.
+    fn bypass(&self, _seconds: u32, _by: &DisplayText) -> Result<BypassReply, RuleCallError> {
+        Err(unsupported())
+    }
+}
+
+fn unsupported() -> RuleCallError {
+    RuleCallError::refused("the firewall of this sandbox does not tell or change its rules here")
 }
 
 impl<E: DecisionEnforcer> DecisionEnforcer for Arc<E> {
@@ -41,8 +80,32 @@ impl<E: DecisionEnforcer> DecisionEnforcer for Arc<E> {
         (**self).supports_ports()
     }
 
+    fn offered_scopes(&self) -> ScopeOffer {
+        (**self).offered_scopes()
+    }
+
     async fn enforce(&self, claim: Claim) -> EnforcementOutcome {
         (**self).enforce(claim).await
+    }
+
+    fn rules(&self) -> Result<Vec<ListedRule>, RuleCallError> {
+        (**self).rules()
+    }
+
+    async fn revoke(
+        &self,
+        rule: &DisplayText,
+        by: &DisplayText,
+    ) -> Result<RevokeReply, RuleCallError> {
+        (**self).revoke(rule, by).await
+    }
+
+    fn explain(&self, dest: &ExplainParameters) -> Result<ExplainReply, RuleCallError> {
+        (**self).explain(dest)
+    }
+
+    fn bypass(&self, seconds: u32, by: &DisplayText) -> Result<BypassReply, RuleCallError> {
+        (**self).bypass(seconds, by)
     }
 }
 
@@ -110,8 +173,12 @@ pub enum HubDecideError {
 impl<E: DecisionEnforcer> Hub<E> {
     /// Creates a hub with an empty ledger.
     pub fn new(enforcer: E, options: HubOptions) -> Arc<Self> {
+        let support = ScopeSupport {
+            ports: enforcer.supports_ports(),
+            offer: enforcer.offered_scopes(),
+        };
         let state = HubState {
-            ledger: Ledger::new(options.max_pending, enforcer.supports_ports()),
+            ledger: Ledger::new(options.max_pending, support),
             fanout: EventFanout::new(options.dialect, options.max_backlog_bytes),
             evicted_count: 0,
         };
@@ -200,6 +267,41 @@ impl<E: DecisionEnforcer> Hub<E> {
             self.lock_state()
                 .ledger
                 .claim(asked, action, scope, by, Timestamp::now())?;
+        self.apply_claim(claim, receipt).await
+    }
+
+    /// Applies `action` like [`Hub::decide`], also to a question that was answered before: the new
+    /// rule replaces that of the earlier answer.
+    pub async fn decide_again(
+        self: &Arc<Self>,
+        asked: QuestionTriple<'_>,
+        action: Action,
+        scope: RequestedScope,
+        by: DisplayText,
+    ) -> Result<Decision, HubDecideError> {
+        let (claim, receipt) = {
+            let ledger = &mut self.lock_state().ledger;
+            let now = Timestamp::now();
+            match ledger.claim(asked, action, scope.clone(), by.clone(), now) {
+                Err(ClaimError::AlreadyDecided(_)) => {
+                    ledger.claim_again(asked, action, scope, by, now)?
+                }
+                claimed => claimed?,
+            }
+        };
+        self.apply_claim(claim, receipt).await
+    }
+
+    /// Returns the firewall.
+    pub(crate) const fn enforcer(&self) -> &E {
+        &self.enforcer
+    }
+
+    async fn apply_claim(
+        self: &Arc<Self>,
+        claim: Claim,
+        receipt: ClaimReceipt,
+    ) -> Result<Decision, HubDecideError> {
         let (report, outcome) = oneshot::channel();
         {
             let hub = Arc::clone(self);

@@ -11,6 +11,7 @@ mod entry;
 mod history;
 #[cfg(test)]
 mod model;
+mod outcome;
 mod question_index;
 #[cfg(test)]
 mod tests;
@@ -21,16 +22,20 @@ use std::sync::Arc;
 
 use terok_clearance::{
     Action, BlockedPacket, ContainerId, Decision, DecisionAction, DisplayText, Dossier,
-    EnforcementOutcome, NetworkZone, Process, RequestId, Timestamp, WaitingConnections,
+    EnforcementOutcome, Process, RequestId, Timestamp, WaitingConnections,
 };
 
 pub use answer_check::{ClaimError, ClaimMismatch};
 pub use claim::{Claim, ClaimReceipt, QuestionTriple, RequestedScope};
 pub use entry::LedgerQuestion;
+pub use outcome::{AnsweredQuestion, RecordOutcome, RuleSweep, SettledClaim, WithdrawnQuestion};
 
+use claim::ClaimTarget;
 use entry::LedgerEntry;
-use history::DecisionHistory;
+use history::{DecisionHistory, PastDecision};
 use question_index::QuestionIndex;
+
+use crate::scope_support::ScopeSupport;
 
 /// Maximum pending questions of all sandboxes together.
 pub const MAX_PENDING: usize = 131_072;
@@ -61,7 +66,7 @@ pub struct Ledger {
     /// The sum of [`LedgerEntry::text_bytes`] over all questions.
     text_bytes: usize,
     max_text_bytes: usize,
-    supports_ports: bool,
+    support: ScopeSupport,
     history: DecisionHistory,
 }
 
@@ -71,65 +76,10 @@ struct SandboxQuestions {
     dossier: Dossier,
 }
 
-/// The result of [`Ledger::record`].
-#[derive(Debug)]
-pub struct RecordOutcome {
-    /// The question's number.
-    pub number: u64,
-    /// `true` for a new question, `false` for a repeated packet of a pending question.
-    pub is_new: bool,
-    /// The questions that were removed to make room for this one.
-    pub evicted: Vec<WithdrawnQuestion>,
-}
-
-/// The result of an answer, whether or not the firewall changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AnsweredQuestion {
-    /// The decision, under the question's own id.
-    pub decision: Decision,
-    /// The ids that Clearance1 clients may know: the id in the answer, and the reader's newest.
-    pub ids: Vec<RequestId>,
-}
-
-/// The result of a claim.
-#[derive(Debug)]
-pub struct SettledClaim {
-    /// The question of the claim.
-    pub answered: AnsweredQuestion,
-    /// The rule that took effect, for [`Ledger::sweep_rule`].
-    pub sweep: Option<RuleSweep>,
-}
-
-/// The search for further questions that a new rule answers.
-#[derive(Debug)]
-pub struct RuleSweep {
-    decision: Decision,
-    /// The zone of the answered question: the rule covers no other one.
-    zone: NetworkZone,
-    /// The number of the last question examined.
-    after: u64,
-    /// How many more ids the history may store for the decision.
-    ids_left: usize,
-}
-
-/// A question that stopped being pending without an answer.
-#[derive(Debug)]
-pub struct WithdrawnQuestion {
-    entry: Box<LedgerEntry>,
-    supports_ports: bool,
-}
-
-impl WithdrawnQuestion {
-    /// Returns the question as of its removal.
-    pub fn question(&self) -> LedgerQuestion<'_> {
-        self.entry.question(self.supports_ports)
-    }
-}
-
 impl Ledger {
-    /// Creates an empty ledger with at most `limit` pending questions. `supports_ports` is `true`
-    /// if the firewall can open a single port; the default scope of a question depends on this.
-    pub fn new(limit: usize, supports_ports: bool) -> Self {
+    /// Creates an empty ledger with at most `limit` pending questions. The scopes of
+    /// answers depend on `support`.
+    pub fn new(limit: usize, support: ScopeSupport) -> Self {
         Self {
             questions: BTreeMap::new(),
             by_id: QuestionIndex::default(),
@@ -141,7 +91,7 @@ impl Ledger {
             max_pending: limit.max(1),
             text_bytes: 0,
             max_text_bytes: MAX_TEXT_BYTES,
-            supports_ports,
+            support,
             history: DecisionHistory::new(MAX_HISTORY),
         }
     }
@@ -230,13 +180,31 @@ impl Ledger {
         by: DisplayText,
         now: Timestamp,
     ) -> Result<(Claim, ClaimReceipt), ClaimError> {
-        let supports_ports = self.supports_ports;
         let number = self.find_claimable(asked)?;
         let Some(entry) = self.questions.get_mut(&number) else {
             return Err(ClaimError::UnknownRequest);
         };
-        let scope = answer_check::resolve_scope(&entry.question(supports_ports), requested)?;
+        let scope = answer_check::resolve_scope(entry.blocked(), self.support, requested)?;
         Ok(entry.claim(number, asked.request, action, scope, by, now))
+    }
+
+    /// Claims the question that `asked` names like [`claim`](Self::claim), also if it was answered
+    /// before: then the answer is a new one to the same question.
+    pub fn claim_again(
+        &self,
+        asked: QuestionTriple<'_>,
+        action: Action,
+        requested: RequestedScope,
+        by: DisplayText,
+        now: Timestamp,
+    ) -> Result<(Claim, ClaimReceipt), ClaimError> {
+        let past = self.history.find_applied(asked.request);
+        let question = past.and_then(|past| past.question.as_ref());
+        let question = question.ok_or(ClaimError::UnknownRequest)?;
+        answer_check::check_triple(question, asked)?;
+        let scope = answer_check::resolve_scope(question, self.support, requested)?;
+        let (target, id) = (ClaimTarget::Answered, question.request.clone());
+        Ok(Claim::issue(question, target, id, action, scope, by, now))
     }
 
     /// Records the outcome of a claim, at `now`.
@@ -251,28 +219,43 @@ impl Ledger {
         now: Timestamp,
     ) -> SettledClaim {
         let decision = receipt.to_decision(outcome, now);
-        let number = receipt.number();
+        let target = receipt.target;
         let mut ids = vec![receipt.answered_id.clone()];
         drop(receipt);
-        if let Some(entry) = self.questions.get(&number) {
-            push_unique(&mut ids, entry.question(self.supports_ports).newest_id());
+        if let ClaimTarget::Pending(number) = target
+            && let Some(entry) = self.questions.get(&number)
+        {
+            push_unique(&mut ids, entry.question(self.support).newest_id());
         }
-        let removed = if outcome.is_applied() {
-            self.remove(number)
-        } else {
-            None
+        let (question, question_ids) = match target {
+            _ if !outcome.is_applied() => (None, Vec::new()),
+            ClaimTarget::Pending(number) => match self.remove(number) {
+                Some(entry) => {
+                    let (question, ids) = entry.into_packet();
+                    (Some(question), ids)
+                }
+                None => (None, Vec::new()),
+            },
+            ClaimTarget::Answered => match self.history.find_applied(decision.request.as_str()) {
+                Some(past) => (past.question.clone(), past.ids.clone()),
+                None => (None, Vec::new()),
+            },
         };
-        let question_ids = removed.iter().flat_map(|entry| entry.ids().cloned());
-        self.history.push(decision.clone(), question_ids.collect());
+        // A question that was withdrawn and asked again may belong to another ruleset, in which
+        // this rule does not exist.
+        let sweep = question.as_ref().map(|question| RuleSweep {
+            decision: decision.clone(),
+            zone: question.zone,
+            after: 0,
+            ids_left: MAX_IDS_PER_DECISION,
+        });
+        self.history.push(PastDecision {
+            decision: decision.clone(),
+            ids: question_ids,
+            question,
+        });
         SettledClaim {
-            // A question that was withdrawn and asked again may belong to another ruleset, in which
-            // this rule does not exist.
-            sweep: removed.map(|entry| RuleSweep {
-                decision: decision.clone(),
-                zone: entry.zone(),
-                after: 0,
-                ids_left: MAX_IDS_PER_DECISION,
-            }),
+            sweep,
             answered: AnsweredQuestion { decision, ids },
         }
     }
@@ -304,7 +287,7 @@ impl Ledger {
             .filter(|_| batch.len() == MAX_QUESTIONS_PER_SWEEP);
         let covered = batch.into_iter().filter(|number| {
             self.questions.get(number).is_some_and(|entry| {
-                let question = entry.question(self.supports_ports);
+                let question = entry.question(self.support);
                 question.zone() == sweep.zone
                     && question.is_covered_by(scope)
                     && entry.in_flight_decision().is_none()
@@ -315,7 +298,7 @@ impl Ledger {
             let Some(entry) = self.remove(number) else {
                 continue;
             };
-            let question = entry.question(self.supports_ports);
+            let question = entry.question(self.support);
             answered.push(AnsweredQuestion {
                 decision: Decision {
                     request: question.id().clone(),
@@ -346,7 +329,7 @@ impl Ledger {
         let Some(entry) = self.remove(number) else {
             return Err(ClaimError::UnknownRequest);
         };
-        let question = entry.question(self.supports_ports);
+        let question = entry.question(self.support);
         let decision = Decision {
             request: question.id().clone(),
             container: question.container().clone(),
@@ -358,9 +341,14 @@ impl Ledger {
             ok: true,
             reason: None,
         };
-        self.history
-            .push(decision.clone(), entry.ids().cloned().collect());
-        let ids = vec![question.newest_id().clone()];
+        let newest = question.newest_id().clone();
+        let (question, ids) = entry.into_packet();
+        self.history.push(PastDecision {
+            decision: decision.clone(),
+            ids,
+            question: Some(question),
+        });
+        let ids = vec![newest];
         Ok(AnsweredQuestion { decision, ids })
     }
 
@@ -382,14 +370,14 @@ impl Ledger {
     pub fn question(&self, number: u64) -> Option<LedgerQuestion<'_>> {
         self.questions
             .get(&number)
-            .map(|entry| entry.question(self.supports_ports))
+            .map(|entry| entry.question(self.support))
     }
 
     /// Returns the questions with a number over `after`, oldest first, each with its number.
     pub fn pending_after(&self, after: u64) -> impl Iterator<Item = (u64, LedgerQuestion<'_>)> {
         self.questions
             .range(after.saturating_add(1)..)
-            .map(|(number, entry)| (*number, entry.question(self.supports_ports)))
+            .map(|(number, entry)| (*number, entry.question(self.support)))
     }
 
     /// Returns the number of the newest question, pending or not; 0 before the first.
@@ -441,14 +429,14 @@ impl Ledger {
         let entry = candidate.and_then(|(number, _)| Some((number, self.questions.get(&number)?)));
         let Some((number, entry)) = entry else {
             return Err(match self.history.find_applied(asked.request) {
-                Some(decision) => ClaimError::AlreadyDecided(Box::new(decision.clone())),
+                Some(past) => ClaimError::AlreadyDecided(Box::new(past.decision.clone())),
                 None => ClaimError::UnknownRequest,
             });
         };
         if let Some(decision) = entry.in_flight_decision() {
             return Err(ClaimError::BeingDecided(Box::new(decision)));
         }
-        answer_check::check_triple(&entry.question(self.supports_ports), asked)?;
+        answer_check::check_triple(entry.blocked(), asked)?;
         Ok(number)
     }
 
@@ -526,7 +514,7 @@ impl Ledger {
             };
             evicted.push(WithdrawnQuestion {
                 entry,
-                supports_ports: self.supports_ports,
+                support: self.support,
             });
         }
         evicted
@@ -544,7 +532,7 @@ impl Ledger {
                 let entry = self.remove(number)?;
                 Some(WithdrawnQuestion {
                     entry,
-                    supports_ports: self.supports_ports,
+                    support: self.support,
                 })
             })
             .collect()

@@ -21,8 +21,10 @@ mod fanout;
 mod hub;
 pub mod ingest;
 pub mod ledger;
+mod scope_support;
 mod serve;
 
 pub use hub::{DecisionEnforcer, Hub, HubDecideError, HubOptions};
 pub use ledger::Claim;
+pub use scope_support::{ScopeOffer, ScopeSupport};
 pub use serve::{HubListeners, HubServeError, serve, serve_sockets};

@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 
+use serde::Serialize;
 use terok_clearance::socket::{PeerCredentials, SameUserListener};
 use terok_clearance::varlink::{
     self, ConnectionClosed, ReplyWriter, ServiceInfo, VarlinkCall, VarlinkInterface,
     VarlinkServeError, VarlinkService,
 };
 use terok_clearance::wire::clearance1::{self, Clearance1Dialect, VerdictError};
-use terok_clearance::wire::clearance2::{self, DecideError, DecideParameters};
+use terok_clearance::wire::clearance2::{self, DecideError, DecideParameters, RuleCallError};
 use terok_clearance::{Action, DecisionAction, DisplayText};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -170,6 +171,12 @@ impl<E: DecisionEnforcer> VarlinkService for ClearanceService<E> {
                     let decisions = self.hub.recent_decisions(limit);
                     replies.send(&clearance2::HistoryReply { decisions }).await
                 }
+                Ok(
+                    method @ (clearance2::Clearance2Method::Rules
+                    | clearance2::Clearance2Method::Revoke(_)
+                    | clearance2::Clearance2Method::Explain(_)
+                    | clearance2::Clearance2Method::Bypass(_)),
+                ) => self.call_about_rules(method, peer, replies).await,
                 Err(error) => replies.send_error(&error).await,
             }
         }
@@ -272,6 +279,7 @@ impl<E: DecisionEnforcer> ClearanceService<E> {
             dest,
             action,
             scope,
+            replace,
         } = decide;
         let asked = QuestionTriple {
             request: request.as_str(),
@@ -289,16 +297,45 @@ impl<E: DecisionEnforcer> ClearanceService<E> {
             }
         };
         let scope = scope.map_or(RequestedScope::Default, RequestedScope::Explicit);
-        match self
-            .hub
-            .decide(asked, action, scope, describe_peer(peer))
-            .await
-        {
+        let by = describe_peer(peer);
+        let decided = if replace {
+            self.hub.decide_again(asked, action, scope, by).await
+        } else {
+            self.hub.decide(asked, action, scope, by).await
+        };
+        match decided {
             Ok(decision) => Ok(clearance2::DecideReply { decision }),
             Err(HubDecideError::EnforcementFailed(reason)) => {
                 Err(DecideError::EnforcementFailed { request, reason })
             }
             Err(HubDecideError::Refused(refusal)) => Err(to_decide_error(request, refusal)),
+        }
+    }
+
+    /// Answers a call about the rules of the sandbox.
+    async fn call_about_rules(
+        &self,
+        method: clearance2::Clearance2Method,
+        peer: PeerCredentials,
+        replies: &mut ReplyWriter<'_>,
+    ) -> Result<(), ConnectionClosed> {
+        use clearance2::Clearance2Method as Method;
+        let enforcer = self.hub.enforcer();
+        match method {
+            Method::Revoke(revoke) => {
+                let by = describe_peer(peer);
+                send_result(replies, enforcer.revoke(&revoke.rule, &by).await).await
+            }
+            Method::Explain(dest) => send_result(replies, enforcer.explain(&dest)).await,
+            Method::Bypass(bypass) => {
+                let by = describe_peer(peer);
+                send_result(replies, enforcer.bypass(bypass.seconds, &by)).await
+            }
+            _ => {
+                let rules = enforcer.rules();
+                let rules = rules.map(|rules| clearance2::RulesReply { rules });
+                send_result(replies, rules).await
+            }
         }
     }
 
@@ -331,6 +368,16 @@ impl<E: DecisionEnforcer> ClearanceService<E> {
         }
         frame.extend_from_slice(b"]}}\0");
         frame
+    }
+}
+
+async fn send_result<T: Serialize + Sync>(
+    replies: &mut ReplyWriter<'_>,
+    result: Result<T, RuleCallError>,
+) -> Result<(), ConnectionClosed> {
+    match result {
+        Ok(reply) => replies.send(&reply).await,
+        Err(error) => replies.send_error(&error).await,
     }
 }
 

@@ -104,6 +104,7 @@ fn blocked(name: &str) -> SandboxEvent {
         process: None,
         zone: NetworkZone::Public,
         looked_up_as: None,
+        previous: None,
     })
 }
 

@@ -3,11 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a failed benchmark panics")]
 
 use std::hint::black_box;
-use std::time::Instant;
+use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use terok_clearance::{Action, DestPattern, DestZone, PacketDest, PacketHost, Protocol};
-use terok_clearance_policy::{RuleSource, RuleTable};
+use terok_clearance::{Action, DestZone, DisplayText, PacketDest, PacketHost, Protocol, Timestamp};
+use terok_clearance_policy::{BootInstant, RuleOrigin, RuleSpec, RuleTable, RuleTerm};
 
 /// A third each: names, domains, networks.
 fn table(rules: u32) -> RuleTable {
@@ -19,17 +19,21 @@ fn table(rules: u32) -> RuleTable {
             1 => format!("*.domain{number}.example.com"),
             _ => format!("{}.{middle}.{low}.0/24:443", 20 + high),
         };
-        let pattern: DestPattern = pattern.parse().unwrap();
-        table
-            .add(pattern, Action::Allow, None, RuleSource::Flag)
-            .unwrap();
+        let spec = RuleSpec {
+            pattern: pattern.parse().unwrap(),
+            action: Action::Allow,
+            term: RuleTerm::Kept,
+            origin: RuleOrigin::Always,
+            by: DisplayText::default(),
+            since: Timestamp::UNIX_EPOCH,
+        };
+        table.add(spec).unwrap();
     }
     table
 }
 
-#[expect(clippy::disallowed_methods, reason = "a benchmark has no other clock")]
 fn decide(c: &mut Criterion) {
-    let now = Instant::now();
+    let now = BootInstant::from_boot(Duration::from_secs(1));
     for rules in [10, 10_000, 65_536] {
         let table = table(rules);
         for host in [

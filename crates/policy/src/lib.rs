@@ -14,8 +14,15 @@
     )
 )]
 
+mod rule;
 mod rule_table;
+mod wider_names;
 
-pub use rule_table::{
-    HOST_NAME, MAX_RULES, PolicyRule, RuleId, RuleSource, RuleTable, RuleTableFull, RuleVerdict,
+pub use rule::{
+    BootInstant, PolicyRule, RuleId, RuleIdParseError, RuleOrigin, RuleSpec, RuleTerm, RuleTier,
+    RuleUsage,
 };
+pub use rule_table::{
+    BypassRule, HOST_NAME, MAX_RULES, RuleTable, RuleTableFull, RuleVerdict, TableRule,
+};
+pub use wider_names::{registrable_domain, wider_patterns};

@@ -66,6 +66,7 @@ mod tests {
             process: None,
             zone: NetworkZone::Public,
             looked_up_as: None,
+            previous: None,
         };
         let line = |blocked: &BlockedPacket| {
             String::from_utf8(to_audit_line(blocked, 1_795_255_384_999_999)).unwrap()

@@ -114,6 +114,7 @@ impl PacketClassifier {
             process: None,
             zone: NetworkZone::Public,
             looked_up_as: None,
+            previous: None,
         };
         tracing::debug!(
             request = %event.request,

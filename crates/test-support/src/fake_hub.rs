@@ -387,5 +387,6 @@ fn earlier_decision() -> Decision {
         dest: "a.example".parse().unwrap(),
         action: DecisionAction::Deny,
         scope: None,
+        replace: false,
     })
 }

@@ -17,6 +17,7 @@ pub fn blocked_packet(container: &str, number: u64, name: &str) -> BlockedPacket
         process: None,
         zone: NetworkZone::Public,
         looked_up_as: None,
+        previous: None,
     }
 }
 

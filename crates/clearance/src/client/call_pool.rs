@@ -13,7 +13,7 @@ use super::clearance1_translator;
 use super::{HubEndpoint, HubError, ProtocolVersion, reconnect_backoff};
 use crate::varlink::{CallError, ErrorReply, NoParameters, VarlinkConnection};
 use crate::wire::clearance1;
-use crate::wire::clearance2::{self, DecideError, DecideParameters, Request};
+use crate::wire::clearance2::{self, DecideError, DecideParameters, Request, RuleCallError};
 use crate::{Decision, DecisionAction, DisplayText, RequestId, Scope, Timestamp};
 
 /// An error of an answer: no effect, or an unknown effect.
@@ -32,6 +32,9 @@ pub enum AnswerError {
     /// The hub refused the answer; nothing was opened.
     #[error(transparent)]
     Refused(DecideError),
+    /// The hub refused a call about rules; nothing was changed.
+    #[error(transparent)]
+    RuleRefused(RuleCallError),
     /// The hub refused the answer with an error of another interface.
     #[error("the hub refused the answer: {0}")]
     Other(ErrorReply),
@@ -127,7 +130,7 @@ impl HubCallPool {
     }
 
     /// Runs `call` on an exclusive connection, within the time-outs.
-    async fn with_connection<T>(
+    pub(super) async fn with_connection<T>(
         &self,
         call: impl AsyncFnOnce(&mut VarlinkConnection, ProtocolVersion) -> Result<T, AnswerError>,
     ) -> Result<T, AnswerError> {
@@ -191,7 +194,7 @@ impl HubCallPool {
     }
 }
 
-const fn require_clearance2(
+pub(super) const fn require_clearance2(
     version: ProtocolVersion,
     operation: &'static str,
 ) -> Result<(), AnswerError> {

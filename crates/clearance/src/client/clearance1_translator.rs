@@ -96,6 +96,7 @@ impl Clearance1Translator {
             process: None,
             zone: NetworkZone::Public,
             looked_up_as: None,
+            previous: None,
         };
         let scope = Scope::until_removed(blocked.dest().clone());
         let request = Arc::new(Request::new(blocked, scope, Timestamp::now()));

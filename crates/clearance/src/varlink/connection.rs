@@ -62,6 +62,14 @@ impl ErrorReply {
         // Some services send an empty object with an error that has no parameters.
         read(self.parameters.as_deref()).or_else(|| read(None))
     }
+
+    /// Returns `true` if the service does not have the method.
+    pub fn is_unknown_method(&self) -> bool {
+        matches!(
+            self.name.as_str(),
+            "org.varlink.service.MethodNotFound" | "org.varlink.service.MethodNotImplemented"
+        )
+    }
 }
 
 impl fmt::Display for ErrorReply {

@@ -13,7 +13,15 @@ use crate::display_text::{deserialize_names, deserialize_program_output};
 use crate::varlink::{StandardError, VarlinkCall, VarlinkInterface, append_reply, is_json_object};
 use crate::{
     BlockedPacket, ContainerId, Decision, DecisionAction, Dest, DisplayText, Dossier, GaveUp,
-    NetworkZone, Process, Protocol, RequestId, Scope, ShieldState, Timestamp, WaitingConnections,
+    NetworkZone, PreviousAnswer, Process, Protocol, RequestId, RuleLifetime, Scope, ShieldState,
+    Timestamp, WaitingConnections,
+};
+
+mod rules;
+
+pub use rules::{
+    BypassParameters, BypassReply, ExplainParameters, ExplainReply, ExplainVerdict, ListedRule,
+    RevokeParameters, RevokeReply, RuleCallError, RulesReply,
 };
 
 /// The interface description.
@@ -30,6 +38,14 @@ pub const DECIDE: &str = "org.terok.Clearance2.Decide";
 pub const LIST: &str = "org.terok.Clearance2.List";
 /// The full name of [`Clearance2Method::History`].
 pub const HISTORY: &str = "org.terok.Clearance2.History";
+/// The full name of [`Clearance2Method::Rules`].
+pub const RULES: &str = "org.terok.Clearance2.Rules";
+/// The full name of [`Clearance2Method::Revoke`].
+pub const REVOKE: &str = "org.terok.Clearance2.Revoke";
+/// The full name of [`Clearance2Method::Explain`].
+pub const EXPLAIN: &str = "org.terok.Clearance2.Explain";
+/// The full name of [`Clearance2Method::Bypass`].
+pub const BYPASS: &str = "org.terok.Clearance2.Bypass";
 
 /// A request with its history.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +98,20 @@ pub struct Request {
     /// Length in seconds of the last wait that ended without an answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gave_up_after: Option<u32>,
+    /// The wider names that a scope may have as destination, the narrowest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub wider: Vec<Dest>,
+    /// The lifetimes that a scope may have, the shortest first. Absent if the hub does not tell:
+    /// then only the lifetime of `scope` is certain.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "rules::deserialize_known_lifetimes"
+    )]
+    pub lifetimes: Vec<RuleLifetime>,
+    /// The last answer about this destination, if its rule has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Arc<PreviousAnswer>>,
 }
 
 impl Request {
@@ -124,6 +154,9 @@ impl Request {
             waiting: None,
             waiting_since: None,
             gave_up_after: None,
+            wider: Vec::new(),
+            lifetimes: Vec::new(),
+            previous: blocked.previous,
         }
     }
 }
@@ -196,6 +229,15 @@ pub enum Clearance2Method {
         /// Maximum number of decisions, 1 to 1000.
         limit: usize,
     },
+    /// Lists the rules of the sandbox; the reply is [`RulesReply`].
+    Rules,
+    /// Ends a rule and its connections; the reply is [`RevokeReply`] or [`RuleCallError`].
+    Revoke(RevokeParameters),
+    /// Tells what the rules do with a destination; the reply is [`ExplainReply`] or
+    /// [`RuleCallError`].
+    Explain(ExplainParameters),
+    /// Opens the internet for a time; the reply is [`BypassReply`] or [`RuleCallError`].
+    Bypass(BypassParameters),
 }
 
 /// The parameters of `Subscribe`.
@@ -221,6 +263,10 @@ pub struct DecideParameters {
     /// The scope; absent for the request's own scope.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scope: Option<Scope>,
+    /// Whether the answer may replace an earlier one. Not sent if `false`: hubs of earlier releases
+    /// do not know it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub replace: bool,
 }
 
 /// The reply to `Decide`.
@@ -311,6 +357,7 @@ impl Clearance2Method {
                     Some(scope) => Some(StrictScope::parse(scope)?),
                     None => None,
                 },
+                replace: parameters.take_optional("replace")?.unwrap_or_default(),
             }),
             "List" => Self::List,
             "History" => Self::History {
@@ -320,6 +367,18 @@ impl Clearance2Method {
                     Some(limit) => limit.min(Self::HISTORY_MAX_LIMIT),
                 },
             },
+            "Rules" => Self::Rules,
+            "Revoke" => Self::Revoke(RevokeParameters {
+                rule: parameters.take("rule")?,
+            }),
+            "Explain" => Self::Explain(ExplainParameters {
+                dest: parameters.take("dest")?,
+                port: parameters.take_optional("port")?,
+                protocol: parameters.take_optional("protocol")?,
+            }),
+            "Bypass" => Self::Bypass(BypassParameters {
+                seconds: parameters.take("seconds")?,
+            }),
             _ => return Err(call.method_not_found()),
         };
         parameters.expect_empty()?;
@@ -334,7 +393,7 @@ struct StrictScope {
     dest: String,
     port: Option<u16>,
     protocol: Option<Protocol>,
-    keep: crate::RuleLifetime,
+    keep: RuleLifetime,
     seconds: Option<u32>,
 }
 

@@ -42,6 +42,7 @@ fn blocked(number: u32, name: &str, address: &str) -> SandboxEvent {
         process: None,
         zone: NetworkZone::Public,
         looked_up_as: None,
+        previous: None,
     })
 }
 

@@ -10,6 +10,7 @@ use terok_clearance::wire::{clearance1, clearance2};
 use terok_clearance::{BlockedPacket, Dossier, NetworkZone, Protocol, Timestamp};
 
 use super::*;
+use crate::ScopeSupport;
 
 /// A socket with a limited buffer.
 #[derive(Debug, Clone)]
@@ -164,7 +165,7 @@ struct FanoutHarness {
 impl FanoutHarness {
     fn new(backlog: usize) -> Self {
         Self {
-            ledger: Ledger::new(10_000, true),
+            ledger: Ledger::new(10_000, ScopeSupport::with_ports(true)),
             fanout: EventFanout::new(Clearance1Dialect::D, backlog),
             packets: 0,
         }
@@ -184,6 +185,7 @@ impl FanoutHarness {
             process: None,
             zone: NetworkZone::Public,
             looked_up_as: None,
+            previous: None,
         };
         let recorded = self.ledger.record(blocked, Timestamp::UNIX_EPOCH);
         let question = self.ledger.question(recorded.number).unwrap();

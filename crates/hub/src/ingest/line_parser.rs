@@ -108,6 +108,7 @@ impl EventLineParser {
             process: None,
             zone: NetworkZone::Public,
             looked_up_as: None,
+            previous: None,
         })
     }
 

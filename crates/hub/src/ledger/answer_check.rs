@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Compares an answer with its question, and the reasons to refuse an answer.
 
-use terok_clearance::{ContainerId, Decision, Dest, DisplayText, Protocol, RequestId, Scope};
+use terok_clearance::{
+    BlockedPacket, ContainerId, Decision, Dest, DisplayText, Protocol, RequestId, RuleLifetime,
+    Scope,
+};
 
 use super::claim::{QuestionTriple, RequestedScope};
-use super::entry::LedgerQuestion;
+use crate::scope_support::ScopeSupport;
 
 /// An error of an answer. The question, if any, is unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,7 +36,8 @@ pub struct ClaimMismatch {
     pub container: ContainerId,
     /// The question's destination.
     pub dest: Dest,
-    /// The field: `container`, `dest`, `scope.dest`, `scope.port` or `scope.protocol`.
+    /// The field: `container`, `dest`, `scope.dest`, `scope.port`, `scope.protocol`, `scope.keep` or
+    /// `scope.seconds`.
     pub field: &'static str,
     /// The value in the question.
     pub expected: DisplayText,
@@ -43,10 +47,10 @@ pub struct ClaimMismatch {
 
 /// Checks that `asked` has the sandbox and the destination of `question`.
 pub(super) fn check_triple(
-    question: &LedgerQuestion<'_>,
+    question: &BlockedPacket,
     asked: QuestionTriple<'_>,
 ) -> Result<(), ClaimError> {
-    let (container, dest) = (question.container().as_str(), question.dest().as_str());
+    let (container, dest) = (question.container.as_str(), question.dest().as_str());
     if container != asked.container {
         Err(mismatch_error(
             question,
@@ -61,65 +65,105 @@ pub(super) fn check_triple(
     }
 }
 
-/// Returns the scope to apply, if the requested scope is no wider than the question.
+/// Returns the scope to apply, if the requested scope is no wider than the question offers.
 pub(super) fn resolve_scope(
-    question: &LedgerQuestion<'_>,
+    question: &BlockedPacket,
+    support: ScopeSupport,
     requested: RequestedScope,
 ) -> Result<Scope, ClaimError> {
     match requested {
-        RequestedScope::Default => Ok(question.default_scope()),
-        RequestedScope::WholeDest => Ok(question.whole_dest()),
+        RequestedScope::Default => Ok(support.default_scope(question)),
+        RequestedScope::WholeDest => Ok(support.whole_dest(question.dest())),
         RequestedScope::Explicit(scope) => {
-            check_scope(question, &question.default_scope(), &scope).map(|()| scope)
+            check_reach(question, support, &scope)?;
+            check_lifetime(question, support, &scope)?;
+            Ok(scope)
         }
     }
 }
 
-/// Checks that `scope` is no wider than `own`, the question's default scope.
+/// Checks that `scope` reaches no further than the question offers.
 ///
-/// The port and the protocol are the question's own, or absent where `own` has none. The lifetime
-/// of a rule is the answer's choice, because a packet does not ask for one.
-fn check_scope(
-    question: &LedgerQuestion<'_>,
-    own: &Scope,
+/// The destination is the question's own or one of its wider names. The port and the protocol are
+/// the question's own, or absent where the question's default scope has none.
+fn check_reach(
+    question: &BlockedPacket,
+    support: ScopeSupport,
     scope: &Scope,
 ) -> Result<(), ClaimError> {
-    if scope.dest != own.dest {
+    let own = support.default_scope(question);
+    if scope.dest != own.dest && !support.wider_names(question).contains(&scope.dest) {
         let (asked, got) = (own.dest.as_str(), scope.dest.as_str());
         return Err(mismatch_error(question, "scope.dest", asked, got));
     }
     let describe = |port: Option<u16>| port.map_or_else(|| "every".to_owned(), |p| p.to_string());
     let reaches_port = match scope.port {
         None => own.port.is_none(),
-        Some(port) => port == question.port() && port != 0,
+        Some(port) => port == question.port && port != 0,
     };
     if !reaches_port {
-        let asked = own.port.or_else(|| Some(question.port()));
+        let asked = own.port.or(Some(question.port));
         let (asked, got) = (describe(asked), describe(scope.port));
         return Err(mismatch_error(question, "scope.port", &asked, &got));
     }
     let describe = |p: Option<Protocol>| p.map_or_else(|| "every".to_owned(), |p| p.to_string());
     let reaches_protocol = match scope.protocol {
         None => own.protocol.is_none(),
-        Some(protocol) => protocol == question.protocol(),
+        Some(protocol) => protocol == question.protocol,
     };
     if !reaches_protocol {
-        let asked = own.protocol.or_else(|| Some(question.protocol()));
+        let asked = own.protocol.or(Some(question.protocol));
         let (asked, got) = (describe(asked), describe(scope.protocol));
         return Err(mismatch_error(question, "scope.protocol", &asked, &got));
     }
     Ok(())
 }
 
+/// Checks that the hub offers the lifetime of `scope`, if it offers any.
+///
+/// A rule for one connection is for the destination that was asked about; a rule in a file has no
+/// end.
+fn check_lifetime(
+    question: &BlockedPacket,
+    support: ScopeSupport,
+    scope: &Scope,
+) -> Result<(), ClaimError> {
+    let lifetimes = support.offer.lifetimes;
+    if lifetimes.is_empty() {
+        return Ok(());
+    }
+    if !lifetimes.contains(&scope.keep) {
+        let offered: Vec<_> = lifetimes.iter().map(|keep| keep.as_str()).collect();
+        let got = scope.keep.as_str();
+        return Err(mismatch_error(
+            question,
+            "scope.keep",
+            &offered.join(", "),
+            got,
+        ));
+    }
+    if scope.keep == RuleLifetime::Once && scope.dest != *question.dest() {
+        let (asked, got) = (question.dest().as_str(), scope.dest.as_str());
+        return Err(mismatch_error(question, "scope.dest", asked, got));
+    }
+    match scope.seconds {
+        Some(seconds) if seconds == 0 || scope.keep.is_kept() => {
+            let got = seconds.to_string();
+            Err(mismatch_error(question, "scope.seconds", "none", &got))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn mismatch_error(
-    question: &LedgerQuestion<'_>,
+    question: &BlockedPacket,
     field: &'static str,
     asked: &str,
     got: &str,
 ) -> ClaimError {
     ClaimError::Mismatch(Box::new(ClaimMismatch {
-        request: question.id().clone(),
-        container: question.container().clone(),
+        request: question.request.clone(),
+        container: question.container.clone(),
         dest: question.dest().clone(),
         field,
         expected: DisplayText::new(asked),

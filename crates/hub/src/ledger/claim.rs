@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The permission to change a firewall once.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use terok_clearance::{
-    Action, ContainerId, Decision, Dest, EnforcementOutcome, NetworkZone, RequestId, Scope,
-    Timestamp,
+    Action, BlockedPacket, ContainerId, Decision, Dest, DisplayText, EnforcementOutcome,
+    NetworkZone, Protocol, RequestId, Scope, Timestamp,
 };
 
 /// The question that an answer names, as received from a client.
@@ -24,7 +24,7 @@ pub struct QuestionTriple<'a> {
 pub enum RequestedScope {
     /// The question's default scope.
     Default,
-    /// A scope no wider than the question's default scope.
+    /// A scope no wider than the question offers.
     Explicit(Scope),
     /// The whole destination with every port and protocol, as Clearance1 verdicts always mean.
     WholeDest,
@@ -54,12 +54,57 @@ pub struct Claim {
     pub(super) container: ContainerId,
     pub(super) dest: Dest,
     pub(super) address: Dest,
+    pub(super) port: u16,
+    pub(super) protocol: Protocol,
     pub(super) zone: NetworkZone,
     pub(super) action: Action,
     pub(super) scope: Scope,
+    pub(super) by: DisplayText,
 }
 
 impl Claim {
+    /// Issues the claim for an answer to the question of `blocked`, and its receipt.
+    pub(super) fn issue(
+        blocked: &BlockedPacket,
+        target: ClaimTarget,
+        answered_id: RequestId,
+        action: Action,
+        scope: Scope,
+        by: DisplayText,
+        now: Timestamp,
+    ) -> (Self, ClaimReceipt) {
+        let decision = Decision {
+            request: blocked.request.clone(),
+            container: blocked.container.clone(),
+            dest: blocked.dest().clone(),
+            action: action.into(),
+            scope: Some(scope.clone()),
+            by,
+            at: now,
+            ok: false,
+            reason: Some(DisplayText::new("being carried out")),
+        };
+        let claim = Self {
+            request: decision.request.clone(),
+            container: decision.container.clone(),
+            dest: decision.dest.clone(),
+            address: blocked.address.clone(),
+            port: blocked.port,
+            protocol: blocked.protocol,
+            zone: blocked.zone,
+            action,
+            scope,
+            by: decision.by.clone(),
+        };
+        let receipt = ClaimReceipt {
+            target,
+            decision: Box::new(decision),
+            answered_id,
+            held: Arc::new(()),
+        };
+        (claim, receipt)
+    }
+
     /// Returns the question's id.
     pub const fn request(&self) -> &RequestId {
         &self.request
@@ -81,6 +126,16 @@ impl Claim {
         &self.address
     }
 
+    /// Returns the port that the blocked packet was sent to; 0 for a protocol without ports.
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Returns the transport protocol of the blocked packet.
+    pub const fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
     /// Returns the part of the network that the question was about. An answer is for no other one.
     pub const fn zone(&self) -> NetworkZone {
         self.zone
@@ -95,6 +150,20 @@ impl Claim {
     pub const fn scope(&self) -> &Scope {
         &self.scope
     }
+
+    /// Returns the operator, as the record names them.
+    pub const fn by(&self) -> &DisplayText {
+        &self.by
+    }
+}
+
+/// The question of a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ClaimTarget {
+    /// The pending question with this number.
+    Pending(u64),
+    /// A question that was answered before.
+    Answered,
 }
 
 /// The ledger's half of a [`Claim`], which connects an outcome to its question.
@@ -105,18 +174,27 @@ impl Claim {
 #[derive(Debug)]
 #[must_use = "dropping the receipt releases the question"]
 pub struct ClaimReceipt {
-    pub(super) number: u64,
+    pub(super) target: ClaimTarget,
     pub(super) decision: Box<Decision>,
     /// The id in the answer.
     pub(super) answered_id: RequestId,
     /// Marks the question as claimed while the receipt exists.
-    pub(super) _held: Arc<()>,
+    held: Arc<()>,
 }
 
 impl ClaimReceipt {
-    /// Returns the number of the question.
-    pub const fn number(&self) -> u64 {
-        self.number
+    /// Returns the number of the question, if it is pending.
+    #[cfg(test)]
+    pub(super) const fn number(&self) -> Option<u64> {
+        match self.target {
+            ClaimTarget::Pending(number) => Some(number),
+            ClaimTarget::Answered => None,
+        }
+    }
+
+    /// Returns a reference that ends with the receipt.
+    pub(super) fn alive(&self) -> Weak<()> {
+        Arc::downgrade(&self.held)
     }
 
     pub(super) fn to_decision(&self, outcome: &EnforcementOutcome, now: Timestamp) -> Decision {

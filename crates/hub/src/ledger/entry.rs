@@ -11,7 +11,8 @@ use terok_clearance::{
     Protocol, RequestId, Scope, Timestamp, WaitingConnections,
 };
 
-use super::claim::{Claim, ClaimReceipt};
+use super::claim::{Claim, ClaimReceipt, ClaimTarget};
+use crate::scope_support::{ScopeSupport, scope_covers_dest};
 
 /// Maximum ids of repeated packets that identify a question, besides its first id.
 const MAX_ALIASES: usize = 8;
@@ -120,7 +121,6 @@ impl LedgerEntry {
             && own.zone == blocked.zone
     }
 
-    /// Sets the held connections. Returns `true` if the value changed.
     /// Sets the process that sent the packet. Returns `true` if the value changed.
     pub(super) fn set_process(&mut self, process: Arc<Process>) -> bool {
         let changed = self.blocked.process.as_ref() != Some(&process);
@@ -128,6 +128,7 @@ impl LedgerEntry {
         changed
     }
 
+    /// Sets the held connections. Returns `true` if the value changed.
     pub(super) fn set_waiting(&mut self, waiting: WaitingConnections) -> bool {
         let changed = self.waiting() != waiting;
         if changed {
@@ -157,6 +158,11 @@ impl LedgerEntry {
 
     pub(super) fn is_about(&self, container: &str, dest: &str) -> bool {
         self.blocked.container.as_str() == container && self.blocked.dest().as_str() == dest
+    }
+
+    /// Returns the newest packet, with the question's own id.
+    pub(super) const fn blocked(&self) -> &BlockedPacket {
+        &self.blocked
     }
 
     pub(super) const fn id(&self) -> &RequestId {
@@ -249,45 +255,28 @@ impl LedgerEntry {
         by: DisplayText,
         now: Timestamp,
     ) -> (Claim, ClaimReceipt) {
-        let decision = Decision {
-            request: self.blocked.request.clone(),
-            container: self.blocked.container.clone(),
-            dest: self.blocked.dest().clone(),
-            action: action.into(),
-            scope: Some(scope.clone()),
-            by,
-            at: now,
-            ok: false,
-            reason: Some(DisplayText::new("being carried out")),
-        };
-        let held = Arc::new(());
-        self.in_flight = Some(Box::new(InFlightDecision {
-            decision: decision.clone(),
-            receipt_alive: Arc::downgrade(&held),
-        }));
-        let claim = Claim {
-            request: decision.request.clone(),
-            container: decision.container.clone(),
-            dest: decision.dest.clone(),
-            address: self.blocked.address.clone(),
-            zone: self.blocked.zone,
-            action,
-            scope,
-        };
         let answered_id = self.ids().find(|id| id.as_str() == answered_id);
-        let receipt = ClaimReceipt {
-            number,
-            answered_id: answered_id.unwrap_or(&decision.request).clone(),
-            decision: Box::new(decision),
-            _held: held,
-        };
+        let answered_id = answered_id.unwrap_or(self.id()).clone();
+        let target = ClaimTarget::Pending(number);
+        let (claim, receipt) =
+            Claim::issue(&self.blocked, target, answered_id, action, scope, by, now);
+        self.in_flight = Some(Box::new(InFlightDecision {
+            decision: (*receipt.decision).clone(),
+            receipt_alive: receipt.alive(),
+        }));
         (claim, receipt)
     }
 
-    pub(super) const fn question(&self, supports_ports: bool) -> LedgerQuestion<'_> {
+    /// Returns the packet and the ids of the question.
+    pub(super) fn into_packet(self) -> (BlockedPacket, Vec<RequestId>) {
+        let ids = self.ids().cloned().collect();
+        (self.blocked, ids)
+    }
+
+    pub(super) const fn question(&self, support: ScopeSupport) -> LedgerQuestion<'_> {
         LedgerQuestion {
             entry: self,
-            supports_ports,
+            support,
         }
     }
 }
@@ -346,7 +335,7 @@ fn upper_half(hash: u64) -> u32 {
 #[derive(Debug, Clone, Copy)]
 pub struct LedgerQuestion<'a> {
     entry: &'a LedgerEntry,
-    supports_ports: bool,
+    support: ScopeSupport,
 }
 
 impl<'a> LedgerQuestion<'a> {
@@ -448,13 +437,15 @@ impl<'a> LedgerQuestion<'a> {
             )
         };
         request.set_waiting(self.waiting());
+        request.wider = self.support.wider_names(self.blocked());
+        request.lifetimes = self.support.offer.lifetimes.to_vec();
         request
     }
 
     /// Returns `true` if a rule of this scope covers the question's packets, without regard to the
     /// zone.
     pub fn is_covered_by(&self, scope: &Scope) -> bool {
-        scope.dest == *self.dest()
+        scope_covers_dest(&scope.dest, self.dest())
             && scope.port.is_none_or(|port| port == self.port())
             && scope.protocol.is_none_or(|p| p == self.protocol())
     }
@@ -465,24 +456,11 @@ impl<'a> LedgerQuestion<'a> {
     /// destination. If the firewall cannot open single ports, the scope is that of
     /// [`Self::whole_dest`].
     pub fn default_scope(&self) -> Scope {
-        let whole = self.whole_dest();
-        if self.supports_ports && self.port() != 0 {
-            Scope {
-                port: Some(self.port()),
-                protocol: Some(self.protocol()),
-                ..whole
-            }
-        } else {
-            whole
-        }
+        self.support.default_scope(self.blocked())
     }
 
     /// Returns the scope of the whole destination, with the lifetime that the firewall enforces.
     pub fn whole_dest(&self) -> Scope {
-        if self.supports_ports {
-            Scope::whole_dest(self.dest().clone())
-        } else {
-            Scope::until_removed(self.dest().clone())
-        }
+        self.support.whole_dest(self.dest())
     }
 }

@@ -141,7 +141,7 @@ fn refusal_name(refusal: &ClaimError) -> &'static str {
 proptest! {
     #[test]
     fn the_ledger_behaves_like_the_model(steps in prop::collection::vec(step(), 1..120)) {
-        let mut ledger = Ledger::new(LedgerModel::MAX_PENDING, true);
+        let mut ledger = Ledger::new(LedgerModel::MAX_PENDING, ScopeSupport::with_ports(true));
         let mut model = LedgerModel::default();
         let mut receipts: Vec<ClaimReceipt> = Vec::new();
         let ids = |container: u8, dest: u8, id: u8| {
@@ -159,10 +159,10 @@ proptest! {
                     let expected = model.find(&container, &dest, &id);
                     match claim(&mut ledger, asked(&id, &container, &dest)) {
                         Ok((order, receipt)) => {
-                            prop_assert_eq!(expected, Ok(receipt.number()));
+                            prop_assert_eq!(expected, Ok(receipt.number().unwrap()));
                             prop_assert_eq!(order.dest().as_str(), &dest);
                             prop_assert_eq!(order.container().as_str(), &container);
-                            model.set_claimed(receipt.number(), true);
+                            model.set_claimed(receipt.number().unwrap(), true);
                             receipts.push(receipt);
                         }
                         Err(refusal) => prop_assert_eq!(expected, Err(refusal_name(&refusal))),
@@ -170,7 +170,7 @@ proptest! {
                 }
                 LedgerStep::Settle { which, applied } if !receipts.is_empty() => {
                     let receipt = receipts.remove(which % receipts.len());
-                    let number = receipt.number();
+                    let number = receipt.number().unwrap();
                     let outcome = if applied {
                         EnforcementOutcome::Applied
                     } else {
@@ -190,7 +190,7 @@ proptest! {
                 }
                 LedgerStep::Drop { which } if !receipts.is_empty() => {
                     let receipt = receipts.remove(which % receipts.len());
-                    model.set_claimed(receipt.number(), false);
+                    model.set_claimed(receipt.number().unwrap(), false);
                 }
                 LedgerStep::Settle { .. } | LedgerStep::Drop { .. } => {}
                 LedgerStep::Dismiss { container, dest, id } => {

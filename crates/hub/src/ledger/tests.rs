@@ -3,7 +3,7 @@
 
 mod connections;
 
-use terok_clearance::{Protocol, RuleLifetime, Scope};
+use terok_clearance::{NetworkZone, Protocol, RuleLifetime, Scope};
 
 use super::*;
 
@@ -23,11 +23,12 @@ pub(super) fn blocked(container: &str, request: &str, dest: &str, port: u16) -> 
         process: None,
         zone: NetworkZone::Public,
         looked_up_as: None,
+        previous: None,
     }
 }
 
 fn ledger() -> Ledger {
-    Ledger::new(MAX_PENDING, true)
+    Ledger::new(MAX_PENDING, ScopeSupport::with_ports(true))
 }
 
 pub(super) fn asked<'a>(request: &'a str, container: &'a str, dest: &'a str) -> QuestionTriple<'a> {
@@ -167,7 +168,7 @@ fn a_mismatch_is_refused_and_keeps_the_question() {
 
 /// Asserts whether an answer of this scope is accepted for TCP port 443 of 192.0.2.1.
 fn check_scope(supports_ports: bool, scope: &Scope, expected: Result<(), &str>) {
-    let mut ledger = Ledger::new(1, supports_ports);
+    let mut ledger = Ledger::new(1, ScopeSupport::with_ports(supports_ports));
     ledger.record(blocked("c", "c:1", "192.0.2.1", 443), at(5));
     let requested = RequestedScope::Explicit(scope.clone());
     let claimed = ledger.claim(WEB, Action::Allow, requested, "me".into(), at(9));
@@ -240,7 +241,7 @@ fn an_answer_without_a_scope_gets_the_default_scope() {
         (true, 443, RequestedScope::WholeDest, None),
         (false, 443, RequestedScope::WholeDest, None),
     ] {
-        let mut ledger = Ledger::new(1, supports_ports);
+        let mut ledger = Ledger::new(1, ScopeSupport::with_ports(supports_ports));
         ledger.record(blocked("c", "c:1", "192.0.2.1", port), at(5));
         let (order, _receipt) = ledger
             .claim(WEB, Action::Deny, requested.clone(), "me".into(), at(9))
@@ -367,7 +368,7 @@ fn a_late_outcome_does_not_affect_a_newer_question_with_the_same_id() {
 
 #[test]
 fn a_full_ledger_evicts_from_the_sandbox_with_the_most_questions() {
-    let mut ledger = Ledger::new(4, true);
+    let mut ledger = Ledger::new(4, ScopeSupport::with_ports(true));
     ledger.record(blocked("quiet", "q:1", "192.0.2.1", 1), at(1));
     for n in 1..=3 {
         ledger.record(blocked("loud", &format!("l:{n}"), "192.0.2.1", n), at(1));

@@ -41,6 +41,7 @@ fn request(id: &str, dest: &str, address: &str, port: u16) -> Arc<Request> {
         process: None,
         zone: NetworkZone::Public,
         looked_up_as: None,
+        previous: None,
     };
     let scope = Scope {
         port: Some(port),

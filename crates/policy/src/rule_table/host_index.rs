@@ -9,7 +9,8 @@ use std::sync::Arc;
 use terok_clearance::address_class::IpFamily;
 use terok_clearance::{DomainName, HostPattern, IpPrefix, PacketHost};
 
-use super::{PolicyRule, precedence};
+use super::precedence;
+use crate::PolicyRule;
 
 /// The rules of one host pattern, in the order of precedence.
 type HostRules = Vec<Arc<PolicyRule>>;
@@ -27,7 +28,7 @@ pub(super) struct HostIndex {
 
 impl HostIndex {
     pub(super) fn insert(&mut self, rule: Arc<PolicyRule>) {
-        match rule.pattern.host() {
+        match rule.spec.pattern.host() {
             HostPattern::Name(name) => insert_into(&mut self.names, name.clone(), rule),
             HostPattern::Subdomains(name) => insert_into(&mut self.subdomains, name.clone(), rule),
             HostPattern::Address(address) => insert_into(&mut self.addresses, *address, rule),
@@ -43,7 +44,7 @@ impl HostIndex {
     }
 
     pub(super) fn remove(&mut self, rule: &PolicyRule) {
-        match rule.pattern.host() {
+        match rule.spec.pattern.host() {
             HostPattern::Name(name) => remove_from(&mut self.names, name, rule),
             HostPattern::Subdomains(name) => remove_from(&mut self.subdomains, name, rule),
             HostPattern::Address(address) => remove_from(&mut self.addresses, address, rule),

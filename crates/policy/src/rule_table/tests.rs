@@ -7,15 +7,29 @@ use super::*;
 
 mod plain_scan;
 
-/// The words `allow` or `deny` and a pattern.
+/// The rule of a line: `allow` or `deny` and a pattern, after `org` for one of the organisation;
+/// `ceiling` and a pattern.
+fn parse_rule(line: &str) -> RuleSpec {
+    let (words, pattern) = line.rsplit_once(' ').unwrap();
+    let (origin, action) = match words.split_once(' ') {
+        Some(("org", action)) => (RuleOrigin::Organisation, action),
+        None if words == "ceiling" => (RuleOrigin::Ceiling, "allow"),
+        _ => (RuleOrigin::Flag, words),
+    };
+    RuleSpec {
+        pattern: pattern.parse().unwrap(),
+        action: action.parse().unwrap(),
+        term: RuleTerm::Run,
+        origin,
+        by: DisplayText::default(),
+        since: Timestamp::UNIX_EPOCH,
+    }
+}
+
 fn table(rules: &[&str]) -> RuleTable {
     let mut table = RuleTable::new();
     for rule in rules {
-        let (action, pattern) = rule.split_once(' ').unwrap();
-        let pattern = pattern.parse().unwrap();
-        table
-            .add(pattern, action.parse().unwrap(), None, RuleSource::Flag)
-            .unwrap();
+        table.add(parse_rule(rule)).unwrap();
     }
     table
 }
@@ -34,16 +48,16 @@ fn dest(text: &str) -> PacketDest {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "any instant is a start")]
-fn start() -> Instant {
-    Instant::now()
+const fn start() -> BootInstant {
+    BootInstant::from_boot(Duration::from_secs(1_000))
 }
 
 /// Checks the verdict; a number counts the rules from 1.
 fn check(rules: &[&str], zone: DestZone, text: &str, expected: &str) {
     let shown = match table(rules).decide(&dest(text), zone, start()) {
-        RuleVerdict::Allow(RuleId(id)) => format!("allow {id}"),
-        RuleVerdict::Deny(RuleId(id)) => format!("deny {id}"),
+        RuleVerdict::Allow(id) => format!("allow {}", id.get()),
+        RuleVerdict::Deny(id) => format!("deny {}", id.get()),
+        RuleVerdict::OutsideCeiling => "outside".to_owned(),
         RuleVerdict::Ask => "ask".to_owned(),
         RuleVerdict::Floor => "floor".to_owned(),
     };
@@ -51,118 +65,80 @@ fn check(rules: &[&str], zone: DestZone, text: &str, expected: &str) {
 }
 
 #[test]
-fn the_narrowest_rule_decides() {
+fn a_deny_comes_before_every_allow() {
     let public = |rules: &[&str], text, expected| check(rules, DestZone::Public, text, expected);
     public(&[], "a.example:443", "ask");
     public(&["allow a.example"], "a.example:443", "allow 1");
     public(&["allow a.example"], "b.a.example:443", "ask");
     public(&["allow a.example:80"], "a.example:443", "ask");
-    public(
-        &["deny *.example", "allow a.example"],
-        "a.example:443",
-        "allow 2",
-    );
+    for rules in [
+        ["deny *.example", "allow a.example"],
+        ["deny a.example", "allow a.example"],
+        ["deny a.example", "allow a.example:443/tcp"],
+        ["deny a.example:1-65535", "allow a.example:443"],
+        ["deny a.example/tcp", "allow a.example:443"],
+        ["deny a.example", "org allow a.example"],
+    ] {
+        public(&rules, "a.example:443", "deny 1");
+    }
     public(
         &["allow *.example", "deny a.example"],
         "a.example:443",
         "deny 2",
     );
     public(
-        &["allow *.example", "deny *.b.example"],
-        "a.b.example:443",
-        "deny 2",
+        &["allow *.example", "deny a.example"],
+        "b.example:443",
+        "allow 1",
     );
     public(
-        &["deny *.example", "allow *.b.example"],
-        "a.b.example:443",
+        &["deny a.example:80", "allow a.example"],
+        "a.example:443",
         "allow 2",
     );
     public(
-        &["deny *.b.example:443", "allow a.b.example"],
-        "a.b.example:443",
+        &["deny a.example/udp", "allow a.example"],
+        "a.example:443",
         "allow 2",
     );
 }
 
 #[test]
-fn fewer_ports_and_a_protocol_are_narrower_and_a_deny_wins_a_tie() {
+fn the_narrowest_allow_is_the_one_that_decides() {
     let public = |rules: &[&str], text, expected| check(rules, DestZone::Public, text, expected);
-    public(
-        &["deny a.example", "allow a.example:443"],
-        "a.example:443",
-        "allow 2",
-    );
-    public(
-        &["deny a.example", "allow a.example:443"],
-        "a.example:80",
-        "deny 1",
-    );
-    public(
-        &["allow a.example:1-65535", "deny a.example"],
-        "a.example:80",
-        "allow 1",
-    );
-    public(
-        &["deny a.example:80-90", "allow a.example:85"],
-        "a.example:85",
-        "allow 2",
-    );
-    public(
-        &["deny a.example:80-90", "allow a.example:84-86"],
-        "a.example:85",
-        "allow 2",
-    );
-    public(
-        &["deny a.example/tcp", "allow a.example:443"],
-        "a.example:443",
-        "allow 2",
-    );
-    public(
-        &["deny a.example", "allow a.example/tcp"],
-        "a.example:443",
-        "allow 2",
-    );
-    public(
-        &["deny a.example", "allow a.example/tcp"],
-        "a.example:443/udp",
-        "deny 1",
-    );
-    public(
-        &["allow a.example", "deny a.example"],
-        "a.example:443",
-        "deny 2",
-    );
-    public(
-        &["allow a.example:443", "deny a.example:443"],
-        "a.example:443",
-        "deny 2",
-    );
-    public(
-        &["allow a.example", "allow a.example"],
-        "a.example:443",
-        "allow 1",
-    );
-}
-
-#[test]
-fn a_longer_prefix_is_narrower() {
-    let public = |rules: &[&str], text, expected| check(rules, DestZone::Public, text, expected);
+    for (rules, expected) in [
+        (["allow *.example", "allow a.example"], "allow 2"),
+        (["allow a.example", "allow *.example:443"], "allow 1"),
+        (["allow a.example", "allow a.example:443"], "allow 2"),
+        (
+            ["allow a.example:1-500", "allow a.example:400-500"],
+            "allow 2",
+        ),
+        (
+            ["allow a.example:443", "allow a.example:443/tcp"],
+            "allow 2",
+        ),
+        (["allow a.example", "allow a.example/tcp"], "allow 2"),
+        (["allow a.example", "allow a.example"], "allow 1"),
+    ] {
+        public(&rules, "a.example:443", expected);
+    }
     public(&["allow 0.0.0.0/0"], "203.0.113.7:443", "allow 1");
     public(&["allow 0.0.0.0/0"], "a.example:443", "ask");
+    public(
+        &["allow 0.0.0.0/0", "allow 203.0.113.0/24"],
+        "203.0.113.7:443",
+        "allow 2",
+    );
     public(
         &["allow 0.0.0.0/0", "deny 203.0.113.0/24"],
         "203.0.113.7:443",
         "deny 2",
     );
     public(
-        &["deny 0.0.0.0/0", "allow 203.0.113.0/24"],
-        "203.0.113.7:443",
-        "allow 2",
-    );
-    public(
         &["deny 203.0.113.0/24", "allow 203.0.113.7"],
         "203.0.113.7:443",
-        "allow 2",
+        "deny 1",
     );
     public(
         &["allow ::/0", "deny 2001:db8::/32"],
@@ -175,6 +151,124 @@ fn a_longer_prefix_is_narrower() {
         "[::ffff:203.0.113.7]:443",
         "allow 1",
     );
+}
+
+#[test]
+fn nothing_outside_of_the_ceiling_is_opened_or_asked_about() {
+    let public = |rules: &[&str], text, expected| check(rules, DestZone::Public, text, expected);
+    public(&["ceiling *.example"], "a.example:443", "ask");
+    public(&["ceiling *.example"], "a.test:443", "outside");
+    public(
+        &["ceiling *.example", "allow a.test"],
+        "a.test:443",
+        "outside",
+    );
+    public(
+        &["ceiling *.example", "org allow a.test"],
+        "a.test:443",
+        "outside",
+    );
+    public(
+        &["ceiling *.example", "allow a.example"],
+        "a.example:443",
+        "allow 2",
+    );
+    public(
+        &["ceiling *.example:443", "allow a.example"],
+        "a.example:80",
+        "outside",
+    );
+    public(
+        &["ceiling *.example", "deny a.example"],
+        "a.example:443",
+        "deny 2",
+    );
+    public(
+        &["ceiling *.example", "org deny a.example"],
+        "a.example:443",
+        "deny 2",
+    );
+    public(
+        &["ceiling *.example", "org deny a.test"],
+        "a.test:443",
+        "deny 2",
+    );
+    public(&["ceiling 203.0.113.0/24"], "198.51.100.1:443", "outside");
+    // An entry of the ceiling opens nothing.
+    check(
+        &["ceiling 10.0.0.5"],
+        DestZone::LocalNetwork,
+        "10.0.0.5:80",
+        "ask",
+    );
+
+    let mut empty = table(&["allow a.example"]);
+    empty.require_ceiling();
+    let verdict = empty.decide(&dest("a.example:443"), DestZone::Public, start());
+    assert_eq!(verdict, RuleVerdict::OutsideCeiling);
+    assert!(!empty.allows_name(&"a.example".parse().unwrap(), start()));
+}
+
+#[test]
+fn the_bypass_opens_the_internet_alone_and_only_for_its_time() {
+    let now = start();
+    let end = now.saturating_add(Duration::from_secs(60));
+    let by = || DisplayText::new("uid 1000");
+    let mut table = table(&[
+        "deny bad.example",
+        "allow a.example",
+        "org deny worse.example",
+    ]);
+    let bypass = table.open_bypass(Some(end), by(), Timestamp::UNIX_EPOCH);
+    let bypass = bypass.unwrap();
+    let decide = |table: &RuleTable, text: &str, at| {
+        let zone = match text {
+            "10.0.0.5:80" => DestZone::LocalNetwork,
+            _ => DestZone::Public,
+        };
+        table.decide(&dest(text), zone, at)
+    };
+    let name: DomainName = "b.example".parse().unwrap();
+    assert_eq!(
+        decide(&table, "b.example:1", now),
+        RuleVerdict::Allow(bypass)
+    );
+    assert!(table.allows_name(&name, now));
+    assert!(!table.allows_name(&"bad.example".parse().unwrap(), now));
+    assert!(!table.allows_name(&HOST_NAME.parse().unwrap(), now));
+    assert_eq!(
+        decide(&table, "a.example:1", now),
+        RuleVerdict::Allow(RuleId::new(2))
+    );
+    assert_eq!(
+        decide(&table, "bad.example:1", now),
+        RuleVerdict::Deny(RuleId::new(1))
+    );
+    assert_eq!(
+        decide(&table, "worse.example:1", now),
+        RuleVerdict::Deny(RuleId::new(3))
+    );
+    assert_eq!(decide(&table, "10.0.0.5:80", now), RuleVerdict::Ask);
+    assert_eq!(
+        decide(&table, "169.254.169.254:80", now),
+        RuleVerdict::Floor
+    );
+    assert_eq!(decide(&table, "b.example:1", end), RuleVerdict::Ask);
+    assert!(!table.allows_name(&name, end));
+    assert_eq!(table.next_end(), Some(end));
+    table.note_uses(bypass, 2, Timestamp::from_micros(7));
+    assert_eq!(table.close_bypass().unwrap().usage.count, 2);
+    assert_eq!(decide(&table, "b.example:1", now), RuleVerdict::Ask);
+
+    let mut ceiling = super::tests::table(&["ceiling a.example"]);
+    ceiling
+        .open_bypass(None, by(), Timestamp::UNIX_EPOCH)
+        .unwrap();
+    assert_eq!(
+        decide(&ceiling, "b.example:1", now),
+        RuleVerdict::OutsideCeiling
+    );
+    assert!(!ceiling.allows_name(&name, now));
 }
 
 #[test]
@@ -192,7 +286,7 @@ fn a_wide_rule_does_not_reach_behind_the_host() {
     lan(
         &["deny 0.0.0.0/0", "allow 10.0.0.0/8"],
         "10.0.0.5:80",
-        "allow 2",
+        "deny 1",
     );
     lan(&["deny 0.0.0.0/0"], "10.0.0.5:80", "deny 1");
     // A public address of a network that the host's routes know as local.
@@ -281,13 +375,16 @@ fn a_name_reaches_the_internet_only() {
 #[test]
 fn a_denied_address_wins_over_an_allowed_name() {
     let network: &[&str] = &["allow a.example", "deny 203.0.113.0/24:80"];
-    let but_one: &[&str] = &["deny 0.0.0.0/0", "allow 203.0.113.7"];
+    let none: &[&str] = &["deny 0.0.0.0/0", "allow 203.0.113.7"];
+    let ceiling: &[&str] = &["ceiling a.example", "deny 203.0.113.0/24:80"];
     for (rules, address, expected) in [
         (network, "203.0.113.7:80", false),
         (network, "203.0.113.7:443", true),
         (network, "[64:ff9b::203.0.113.7]:80", false),
-        (but_one, "203.0.113.7:80", true),
-        (but_one, "203.0.113.8:80", false),
+        (none, "203.0.113.7:80", false),
+        (ceiling, "203.0.113.7:80", false),
+        (ceiling, "203.0.113.7:443", true),
+        (&["ceiling a.example"], "10.0.0.5:443", false),
     ] {
         let covered = covers(rules, "a.example", address, DestZone::Public);
         assert_eq!(covered, expected, "{address} {rules:?}");
@@ -363,6 +460,27 @@ fn a_lookup_leaves_if_some_port_is_allowed() {
             true,
         ),
         (
+            &["allow a.example:80", "ceiling *.example:443"],
+            "a.example",
+            false,
+        ),
+        (
+            &["allow a.example:400-500", "ceiling *.example:443"],
+            "a.example",
+            true,
+        ),
+        (&["allow a.example", "ceiling a.test"], "a.example", false),
+        (
+            &["allow a.example:443", "deny *.example:443"],
+            "a.example",
+            false,
+        ),
+        (
+            &["allow a.example:443", "org deny *.example:443"],
+            "a.example",
+            false,
+        ),
+        (
             &["allow *.example/tcp", "deny a.example:1-65535"],
             "a.example",
             false,
@@ -379,62 +497,130 @@ fn a_lookup_leaves_if_some_port_is_allowed() {
     }
 }
 
+/// An answer for `pattern`.
+fn answer(pattern: &str, action: Action, term: RuleTerm) -> RuleSpec {
+    RuleSpec {
+        term,
+        action,
+        origin: RuleOrigin::Decision {
+            request: "web:1".parse().unwrap(),
+        },
+        ..parse_rule(&format!("allow {pattern}"))
+    }
+}
+
 #[test]
 fn a_rule_ends_at_its_time() {
     let now = start();
-    let second = Duration::from_secs(1);
+    let end = now.saturating_add(Duration::from_secs(1));
     let mut table = RuleTable::new();
-    let request: RequestId = "web:1".parse().unwrap();
-    let source = RuleSource::Decision { request };
-    let short = table
-        .add(
-            "a.example".parse().unwrap(),
-            Action::Allow,
-            Some(now + second),
-            source,
-        )
-        .unwrap();
-    let long = table
-        .add(
-            "*.example".parse().unwrap(),
-            Action::Deny,
-            None,
-            RuleSource::Flag,
-        )
-        .unwrap();
+    let until = RuleTerm::Until(end);
+    let short = table.add(answer("a.example", Action::Allow, until));
+    let short = short.unwrap();
+    let long = table.add(parse_rule("allow *.example")).unwrap();
     let dest = dest("a.example:443");
     let decide = |table: &RuleTable, at| table.decide(&dest, DestZone::Public, at);
     assert_eq!(decide(&table, now), RuleVerdict::Allow(short));
-    assert_eq!(decide(&table, now + second), RuleVerdict::Deny(long));
-    assert!(!table.allows_name(&"a.example".parse().unwrap(), now + second));
+    assert_eq!(decide(&table, end), RuleVerdict::Allow(long));
+    assert_eq!(table.next_end(), Some(end));
     assert_eq!(table.expire(now), []);
-    let ended = table.expire(now + second);
+    let ended = table.expire(end);
     assert_eq!(
-        ended.iter().map(|rule| rule.id).collect::<Vec<_>>(),
+        ended.iter().map(|ended| ended.rule.id).collect::<Vec<_>>(),
         [short]
     );
-    assert_eq!((table.len(), table.expiries.len()), (1, 0));
+    assert_eq!((table.len(), table.next_end()), (1, None));
     assert_eq!(table.remove(short), None);
-    assert_eq!(table.remove(long).map(|rule| rule.id), Some(long));
+    assert!(table.remove(long).is_some());
     assert_eq!(decide(&table, now), RuleVerdict::Ask);
     assert!(table.is_empty());
 }
 
 #[test]
+fn a_rule_for_one_connection_counts_until_that_connection_ends() {
+    let now = start();
+    let later = now.saturating_add(Duration::from_secs(3_600));
+    let until = now.saturating_add(Duration::from_secs(60));
+    let mut table = RuleTable::new();
+    let once = table.add(answer("a.example", Action::Allow, RuleTerm::Once { until }));
+    let once = once.unwrap();
+    let (dest, zone) = (dest("a.example:443"), DestZone::Public);
+    assert_eq!(table.decide(&dest, zone, now), RuleVerdict::Allow(once));
+    table.note_uses(once, 2, Timestamp::from_micros(1));
+    for _ in 0..2 {
+        table.note_opened(once);
+    }
+    assert_eq!(table.decide(&dest, zone, now), RuleVerdict::Ask);
+    assert!(!table.allows_name(&"a.example".parse().unwrap(), now));
+    // Its connections go on, also when its time is over.
+    assert_eq!(table.expire(later), []);
+    assert_eq!(table.rule_to_go_on(once, &dest, zone, later), Some(once));
+    assert_eq!(table.note_closed(once), None);
+    let ended = table.note_closed(once).unwrap();
+    assert_eq!((ended.usage.count, ended.usage.open), (2, 0));
+    assert_eq!(table.rule_to_go_on(once, &dest, zone, later), None);
+
+    let unused = table.add(answer("a.example", Action::Allow, RuleTerm::Once { until }));
+    assert_eq!(table.expire(until).len(), 1);
+    assert_eq!(table.get(unused.unwrap()), None);
+}
+
+#[test]
+fn a_connection_goes_on_while_some_rule_allows_it() {
+    let now = start();
+    let (dest, zone) = (dest("a.example:443"), DestZone::Public);
+    let mut table = table(&["allow a.example", "allow *.example"]);
+    let (narrow, wide) = (RuleId::new(1), RuleId::new(2));
+    table.remove(narrow).unwrap();
+    assert_eq!(table.rule_to_go_on(narrow, &dest, zone, now), Some(wide));
+    table.add(parse_rule("deny a.example")).unwrap();
+    assert_eq!(table.rule_to_go_on(wide, &dest, zone, now), None);
+}
+
+#[test]
+fn a_new_answer_replaces_the_answers_for_the_same_pattern() {
+    let mut table = table(&["allow a.example:443"]);
+    for action in [Action::Allow, Action::Deny] {
+        table
+            .add(answer("a.example:443", action, RuleTerm::Run))
+            .unwrap();
+        table
+            .add(answer("a.example", action, RuleTerm::Run))
+            .unwrap();
+    }
+    let removed = table.remove_decisions(&"a.example:443".parse().unwrap());
+    assert_eq!(removed.len(), 2);
+    assert_eq!(table.len(), 3);
+}
+
+#[test]
+fn covering_rules_come_in_the_order_of_authority() {
+    let table = table(&[
+        "allow *.example",
+        "allow a.example:443",
+        "deny *.a.example",
+        "deny *.example:443",
+        "ceiling *.example",
+        "org deny a.example",
+        "allow a.test",
+    ]);
+    let covering = table.covering(&dest("a.example:443"), start());
+    let ids: Vec<_> = covering.iter().map(|rule| rule.id.get()).collect();
+    assert_eq!(ids, [6, 5, 4, 2, 1]);
+}
+
+#[test]
 fn a_full_table_refuses_a_rule_and_keeps_its_own() {
     let mut table = RuleTable::new();
-    let pattern: DestPattern = "a.example".parse().unwrap();
-    let mut add = |pattern| table.add(pattern, Action::Allow, None, RuleSource::Flag);
-    let first = add(pattern.clone()).unwrap();
+    let first = table.add(parse_rule("allow a.example")).unwrap();
     for number in 1..MAX_RULES {
-        add(format!("n{number}.example").parse().unwrap()).unwrap();
+        table
+            .add(parse_rule(&format!("allow n{number}.example")))
+            .unwrap();
     }
-    assert_eq!(add(pattern.clone()), Err(RuleTableFull));
+    let refused = table.add(parse_rule("allow a.example"));
+    assert_eq!(refused, Err(RuleTableFull));
     assert_eq!(table.len(), MAX_RULES);
     table.remove(first).unwrap();
-    assert!(
-        table
-            .add(pattern, Action::Allow, None, RuleSource::Flag)
-            .is_ok()
-    );
+    assert!(table.add(parse_rule("allow a.example")).is_ok());
 }

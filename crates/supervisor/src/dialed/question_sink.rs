@@ -78,6 +78,7 @@ impl EgressSink for QuestionSink {
             process: None,
             zone: question.zone.question_zone(),
             looked_up_as: question.looked_up_as.cloned(),
+            previous: None,
         };
         self.rules.emit_trace(TraceEvent::Asked(&blocked));
         self.hub.report(SandboxEvent::Blocked(blocked));

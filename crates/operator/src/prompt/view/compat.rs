@@ -318,6 +318,7 @@ mod tests {
             process: None,
             zone: NetworkZone::Public,
             looked_up_as: None,
+            previous: None,
         };
         let scope = Scope::until_removed(blocked.dest().clone());
         Event::Pending(Arc::new(Request::new(
