@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The tables of keys, which the parser, the suggestions and the example files share.
 
-use crate::settings_file::SettingValue;
+use std::path::Path;
+
+use crate::settings_file::{SettingValue, SettingsFile};
 
 mod organisation_keys;
 mod user_keys;
@@ -61,6 +63,15 @@ impl SettingKey {
     /// Returns the key as `table.name`.
     pub fn dotted(&self) -> String {
         format!("{}.{}", self.table, self.name)
+    }
+
+    /// Returns the default; `None` if the key is unset by default.
+    pub fn default_value(&self) -> Option<SettingValue> {
+        let text = format!("[{}]\n{} = {}", self.table, self.name, self.default?);
+        let parsed = SettingsFile::parse(Path::new(""), &text, &[*self], &|_, _| Ok(()));
+        let file = parsed.ok()?;
+        let entry = file.entry(self.table, self.name)?;
+        Some(entry.value.clone())
     }
 
     /// Returns the value of the example file.
@@ -129,6 +140,7 @@ mod tests {
             for key in keys {
                 assert_eq!(key.default.is_some(), key.unset.is_empty(), "{key:?}");
                 assert!(key.example_value().is_some(), "{key:?}");
+                assert_eq!(key.default_value().is_some(), key.default.is_some());
                 assert!(key.meaning.ends_with('.'), "{key:?}");
             }
             // The example file has one heading for each table.

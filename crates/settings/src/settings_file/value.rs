@@ -224,15 +224,15 @@ pub(super) fn write_list<T: fmt::Display>(f: &mut fmt::Formatter<'_>, texts: &[T
     f.write_str("]")
 }
 
-/// Writes a text in TOML, as a basic string.
+/// Writes a text in TOML, as a basic string that a terminal shows as it is.
 pub(super) fn write_text(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
     f.write_str("\"")?;
     for c in text.chars() {
         match c {
             '"' => f.write_str("\\\"")?,
             '\\' => f.write_str("\\\\")?,
-            c if c.is_control() => write!(f, "\\u{:04X}", u32::from(c))?,
-            c => write!(f, "{c}")?,
+            c if c.is_ascii_graphic() || c == ' ' || c.is_alphanumeric() => write!(f, "{c}")?,
+            c => write!(f, "\\U{:08X}", u32::from(c))?,
         }
     }
     f.write_str("\"")
