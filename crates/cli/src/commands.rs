@@ -8,6 +8,7 @@
 pub mod answer;
 pub mod clearance;
 pub mod completions;
+pub mod config;
 pub mod demo;
 pub mod install_service;
 pub mod list;
@@ -44,6 +45,10 @@ pub enum CliCommand {
     /// Print the completions for a shell.
     #[command(display_order = 90, long_about = completions::ABOUT)]
     Completions(completions::Args),
+
+    /// Show your configuration, check its files, or print an example.
+    #[command(display_order = 82, long_about = config::ABOUT)]
+    Config(config::Args),
 
     /// Show a packet's path to an answer, in private namespaces.
     #[command(display_order = 10)]
@@ -132,6 +137,8 @@ impl CliCommand {
 
             Self::Completions(args) => completions::perform(&args, context),
 
+            Self::Config(args) => config::perform(args, context),
+
             Self::Demo(args) => demo::perform(args, context),
 
             Self::Deny(args) => answer::perform(args, Action::Deny, context),
@@ -193,6 +200,23 @@ impl CliCommand {
         }
     }
 
+    /// Returns `true` if the user's configuration counts for the command.
+    pub(crate) const fn reads_settings(&self) -> bool {
+        !matches!(
+            self,
+            Self::Completions(_)
+                | Self::DemoInternet(_)
+                | Self::DemoProgram(_)
+                | Self::InstallService(_)
+                | Self::Man(_)
+                | Self::Reader(_)
+                | Self::Serve(_)
+                | Self::ServeVerdict(_)
+                | Self::Supervise(_)
+                | Self::Version
+        )
+    }
+
     /// Returns the name of a command that prints nothing for programs, and so takes no `--json`.
     pub(crate) const fn without_json(&self) -> Option<&'static str> {
         match self {
@@ -207,6 +231,7 @@ impl CliCommand {
             Self::DemoProgram(_) => Some("demo-program"),
             Self::Allow(_)
             | Self::Clearance(_)
+            | Self::Config(_)
             | Self::Demo(_)
             | Self::Deny(_)
             | Self::List(_)

@@ -5,6 +5,7 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use demo::DemoError;
 use desktop::notifier::{ActionKey, DesktopError};
@@ -13,6 +14,7 @@ use hub::HubServeError;
 use reader::NflogOwner;
 use reader::daemon::{AttachError, ReaderDaemonError};
 use runner::{ProxyVariableError, RunError};
+use settings::{OrganisationError, OrganisationRefusal, UserSettingsError};
 use simple_clearance::SimpleClearanceError;
 use supervisor::SupervisorStartError;
 use terok_clearance::client::HubError;
@@ -63,6 +65,16 @@ pub enum CommandError {
         /// The path of the program.
         path: PathBuf,
     },
+
+    /// The user's configuration cannot be used.
+    #[error(transparent)]
+    UserSettings(#[from] Arc<UserSettingsError>),
+    /// The limits of the organisation are unknown.
+    #[error(transparent)]
+    OrganisationFile(#[from] OrganisationError),
+    /// The organisation does not permit it.
+    #[error(transparent)]
+    Organisation(#[from] OrganisationRefusal),
 
     /// `demo` failed.
     #[error(transparent)]
