@@ -22,8 +22,8 @@ pub struct ProfileName(String);
 /// A text is not the name of a profile.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is no name of a profile: write letters, digits, - and _, at most {MAX_BYTES}, without the \
-     ending of the file"
+    "{0:?} is no name of a profile: write letters, digits, - and _, at most {MAX_BYTES}, without \
+     the ending of the file"
 )]
 pub struct ProfileNameError(DisplayText);
 

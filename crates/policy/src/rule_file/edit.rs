@@ -41,8 +41,8 @@ pub enum RuleEditError {
     Comment,
     /// The file would be too large.
     #[error(
-        "the file would have more than {MAX_RULE_FILE_BYTES} bytes or {MAX_FILE_RULES} rules: remove \
-         rules that are not needed any more"
+        "the file would have more than {MAX_RULE_FILE_BYTES} bytes or {MAX_FILE_RULES} rules: \
+         remove rules that are not needed any more"
     )]
     Full,
 }
