@@ -14,6 +14,7 @@ use runner::{PublishError, RunError, RunOutcome};
 use rustix::io::Errno;
 use rustix::termios::{Termios, tcgetattr};
 use simple_clearance::SimpleClearanceError;
+use store::RuleStoreError;
 use supervisor::SupervisorStartError;
 use terok_clearance::socket::SocketBindError;
 
@@ -268,6 +269,8 @@ fn explain(error: &CommandError) -> (CommandStatus, Vec<String>) {
         ),
         CommandError::NoTerminal | CommandError::LineTerminal => failure(LINE_PROMPT_HINT),
 
+        CommandError::RuleStore(error) => explain_rule_store(error),
+
         CommandError::Other(_)
         | CommandError::Output(_)
         | CommandError::Demo(_)
@@ -280,6 +283,12 @@ fn explain(error: &CommandError) -> (CommandStatus, Vec<String>) {
 fn advise(status: CommandStatus, hints: &[&str]) -> (CommandStatus, Vec<String>) {
     let hints = hints.iter().map(|hint| (*hint).to_owned()).collect();
     (status, hints)
+}
+
+fn explain_rule_store(error: &RuleStoreError) -> (CommandStatus, Vec<String>) {
+    let hint = "`terok-clearance profile check` prints every wrong line";
+    let hints = error.rule_file_error().map(|_| hint);
+    advise(CommandStatus::FAILURE, hints.as_slice())
 }
 
 fn explain_listen(error: &SocketBindError) -> (CommandStatus, Vec<String>) {
