@@ -16,6 +16,7 @@ pub mod man;
 pub mod notifier;
 pub mod notify;
 pub mod preview;
+pub mod profile;
 pub mod reader;
 pub mod run;
 pub mod serve;
@@ -90,6 +91,10 @@ pub enum CliCommand {
     #[command(display_order = 40, long_about = preview::ABOUT)]
     Preview(preview::Args),
 
+    /// List, show and check profiles, which are sets of allowed destinations.
+    #[command(display_order = 41, long_about = profile::ABOUT)]
+    Profile(profile::Args),
+
     /// Report to a hub each packet that the firewall of one sandbox refuses.
     #[command(display_order = 80, long_about = reader::ABOUT)]
     Reader(reader::Args),
@@ -158,6 +163,8 @@ impl CliCommand {
             Self::Notify(args) => notify::perform(args, context),
 
             Self::Preview(args) => preview::perform(args, context),
+
+            Self::Profile(args) => profile::perform(args, context),
 
             Self::Reader(args) => reader::perform(args, context),
 
@@ -237,6 +244,7 @@ impl CliCommand {
             | Self::List(_)
             | Self::Notify(_)
             | Self::Preview(_)
+            | Self::Profile(_)
             | Self::Run(_)
             | Self::SimpleClearance(_)
             | Self::Supervise(_)

@@ -16,6 +16,7 @@ use reader::daemon::{AttachError, ReaderDaemonError};
 use runner::{ProxyVariableError, RunError};
 use settings::{OrganisationError, OrganisationRefusal, UserSettingsError};
 use simple_clearance::SimpleClearanceError;
+use store::RuleStoreError;
 use supervisor::SupervisorStartError;
 use terok_clearance::client::HubError;
 use terok_clearance::socket::SocketBindError;
@@ -38,6 +39,9 @@ pub enum CommandError {
     /// The runtime directory cannot be used.
     #[error(transparent)]
     RuntimeDir(#[from] RuntimeDirError),
+    /// The operator's rule files cannot be used.
+    #[error(transparent)]
+    RuleStore(#[from] RuleStoreError),
     /// No popups can be shown.
     #[error(transparent)]
     PopupDesktop(#[from] PopupDesktopError),

@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use rustix::termios::{Termios, tcgetattr};
 use settings::{OrganisationError, ProtectedFileError, UserSettingsError, WriteProtectionError};
 use simple_clearance::SimpleClearanceError;
+use store::RuleStoreError;
 use supervisor::SupervisorStartError;
 use terok_clearance::socket::SocketBindError;
 
@@ -270,6 +271,8 @@ fn explain(error: &CommandError) -> (CommandStatus, Vec<String>) {
         ),
         CommandError::NoTerminal | CommandError::LineTerminal => failure(LINE_PROMPT_HINT),
 
+        CommandError::RuleStore(error) => explain_rule_store(error),
+
         CommandError::Other(_)
         | CommandError::Output(_)
         | CommandError::Demo(_)
@@ -322,6 +325,12 @@ fn explain_organisation_file(error: &OrganisationError) -> (CommandStatus, Vec<S
         }
     };
     advise(CommandStatus::FAILURE, &[limits, file])
+}
+
+fn explain_rule_store(error: &RuleStoreError) -> (CommandStatus, Vec<String>) {
+    let hint = "`terok-clearance profile check` prints every wrong line";
+    let hints = error.rule_file_error().map(|_| hint);
+    advise(CommandStatus::FAILURE, hints.as_slice())
 }
 
 fn explain_listen(error: &SocketBindError) -> (CommandStatus, Vec<String>) {
