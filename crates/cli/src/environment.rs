@@ -96,6 +96,7 @@ impl ColorVariables {
 #[derive(Debug, Clone)]
 pub struct UserEnvironment {
     runtime_dir: PathBuf,
+    home: PathBuf,
     config_dir: PathBuf,
     state_dir: PathBuf,
     log_filter: Option<String>,
@@ -147,9 +148,10 @@ impl UserEnvironment {
                 .join("terok-clearance")
         };
         Self {
-            runtime_dir,
+            home: home.clone(),
             config_dir: under("XDG_CONFIG_HOME", ".config"),
             state_dir: under("XDG_STATE_HOME", ".local/state"),
+            runtime_dir,
             log_filter: text("RUST_LOG"),
             color: ColorVariables::read(&set),
             color_variable: ColorVariables::first_set(&set),
@@ -324,6 +326,17 @@ impl UserEnvironment {
         self.color_variable
     }
 
+    /// Returns the home directory.
+    pub(crate) fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// Returns the name of the user according to `passwd`, else the id.
+    pub(crate) fn user_name(&self) -> String {
+        let field = field_of_user(self.uid, Path::new(PASSWD_FILE), 0);
+        field.unwrap_or_else(|| self.uid.to_string())
+    }
+
     /// Returns the effective user id.
     pub(crate) const fn uid(&self) -> u32 {
         self.uid
@@ -350,13 +363,19 @@ const PASSWD_FILE: &str = "/etc/passwd";
 
 /// Returns the home directory of the user `uid` according to `passwd`.
 fn home_of_user(uid: u32, passwd: &Path) -> Option<PathBuf> {
+    let home = PathBuf::from(field_of_user(uid, passwd, 5)?);
+    home.is_absolute().then_some(home)
+}
+
+/// Returns a field of the user `uid` according to `passwd`, passwd(5).
+fn field_of_user(uid: u32, passwd: &Path, field: usize) -> Option<String> {
     let users = std::fs::read_to_string(passwd).ok()?;
-    let mut homes = users.lines().filter_map(|line| {
+    let mut fields = users.lines().filter_map(|line| {
         let fields: Vec<_> = line.split(':').collect();
         let is_user = fields.get(2)?.parse() == Ok(uid);
-        is_user.then(|| PathBuf::from(fields.get(5).copied().unwrap_or_default()))
+        is_user.then(|| fields.get(field).copied().map(str::to_owned))?
     });
-    homes.find(|home| home.is_absolute())
+    fields.next()
 }
 
 /// Returns `true` if a locale's character set is UTF-8: `de_DE.UTF-8`, `C.utf8`.

@@ -22,7 +22,7 @@ use terok_clearance::client::HubError;
 use terok_clearance::socket::SocketBindError;
 use terok_clearance::varlink::VarlinkServeError;
 
-use crate::commands::run::EnvFileError;
+use crate::commands::run::{EnvFileError, TrustedFileRefusal};
 use crate::environment::RuntimeDirError;
 use crate::output::OutputError;
 
@@ -39,6 +39,9 @@ pub enum CommandError {
     /// The runtime directory cannot be used.
     #[error(transparent)]
     RuntimeDir(#[from] RuntimeDirError),
+    /// The rules of a file in the project do not count.
+    #[error(transparent)]
+    TrustedFile(#[from] TrustedFileRefusal),
     /// The operator's rule files cannot be used.
     #[error(transparent)]
     RuleStore(#[from] RuleStoreError),

@@ -21,6 +21,7 @@ use terok_clearance::socket::SocketBindError;
 
 use crate::args::{ProgramName, UsageError};
 use crate::commands::reader::INSIDE_NETNS_VARIABLE;
+use crate::commands::run::TrustedFileRefusal;
 use crate::error::{PacketLogTakenError, error_causes};
 use crate::output::StandardStreams;
 use crate::{CommandContext, CommandError, UserEnvironment};
@@ -272,6 +273,10 @@ fn explain(error: &CommandError) -> (CommandStatus, Vec<String>) {
         CommandError::NoTerminal | CommandError::LineTerminal => failure(LINE_PROMPT_HINT),
 
         CommandError::RuleStore(error) => explain_rule_store(error),
+        CommandError::TrustedFile(TrustedFileRefusal::Changed(_)) => {
+            failure("run it once at a terminal, where you can read the rules and accept them")
+        }
+        CommandError::TrustedFile(_) => failure("leave --trust-project-file out"),
 
         CommandError::Other(_)
         | CommandError::Output(_)
