@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
+use settings::{ORGANISATION_KEYS, USER_KEYS};
 use tempfile::TempDir;
 use test_support::directory::private_directory;
 
@@ -138,6 +139,27 @@ fn the_example_is_a_file_without_errors_that_changes_nothing() {
     let draft = draft.to_str().unwrap();
     let checked = user.run(&["config", "check", "--organisation", draft]);
     assert!(checked.status.success(), "{}", text(&checked.stderr));
+}
+
+/// A key without a row would be one that nobody finds.
+#[test]
+fn the_document_has_a_row_for_each_key_with_its_default() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
+    let document = fs::read_to_string(path).unwrap();
+    let (user, organisation) = document.split_once("## The organisation's file").unwrap();
+    for (keys, part) in [(USER_KEYS, user), (ORGANISATION_KEYS, organisation)] {
+        for key in keys {
+            let (_, table) = part
+                .split_once(&format!("| **`[{}]`**", key.table))
+                .unwrap();
+            let table = table.split("| **").next().unwrap();
+            let row = match key.default {
+                Some(default) => format!("| `{}` | `{default}` |", key.name),
+                None => format!("| `{}` | ", key.name),
+            };
+            assert!(table.contains(&row), "{row}");
+        }
+    }
 }
 
 #[test]
