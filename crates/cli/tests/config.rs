@@ -239,6 +239,8 @@ fn the_organisation_limits_a_run() {
         hold.ends_with("/etc/terok-clearance/policy.toml:4"),
         "{hold}"
     );
+    let shortened = limited("644", &["run", "--hold", "1h", "--", "true"]);
+    assert!(text(&shortened.stderr).contains("your organisation limits --hold"));
     assert_fails(
         &limited("646", &["run", "--", "true"]),
         125,
