@@ -6,6 +6,8 @@
     reason = "the only module that reads the environment"
 )]
 
+mod color_variables;
+
 use std::ffi::OsString;
 use std::fs::DirBuilder;
 use std::io::{self, ErrorKind, IsTerminal as _};
@@ -14,6 +16,8 @@ use std::path::{Path, PathBuf};
 
 use crate::args::ColorChoice;
 use crate::output::StreamColors;
+
+use color_variables::ColorVariables;
 
 /// The runtime directory cannot be used for sockets.
 #[derive(Debug, thiserror::Error)]
@@ -35,61 +39,6 @@ enum PrivateDirError {
     OtherOwner(u32),
     #[error("writable by other users")]
     OthersWrite,
-}
-
-/// What the environment says about colours.
-///
-/// The first that is set decides: `NO_COLOR` (no-color.org), `FORCE_COLOR` (force-color.org),
-/// `CLICOLOR_FORCE`, `CLICOLOR` (bixense.com/clicolors), `TERM=dumb`. An empty variable counts as
-/// unset. `0` means the opposite, except in `NO_COLOR`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ColorVariables {
-    /// Colours on terminals.
-    Terminals,
-    /// Colours everywhere.
-    Force,
-    /// No colours.
-    Never,
-}
-
-impl ColorVariables {
-    fn read(set: &dyn Fn(&'static str) -> Option<OsString>) -> Self {
-        let flag = |name| set(name).map(|value| value != "0");
-        if set("NO_COLOR").is_some() {
-            return Self::Never;
-        }
-        match (
-            flag("FORCE_COLOR"),
-            flag("CLICOLOR_FORCE"),
-            flag("CLICOLOR"),
-        ) {
-            (Some(true), ..) | (None, Some(true), _) => Self::Force,
-            (Some(false), ..) | (None, _, Some(false)) => Self::Never,
-            (None, None | Some(false), None | Some(true)) => match set("TERM") {
-                Some(terminal) if terminal == "dumb" => Self::Never,
-                _ => Self::Terminals,
-            },
-        }
-    }
-
-    /// Returns the variable that decides, if one is set.
-    fn first_set(set: &dyn Fn(&'static str) -> Option<OsString>) -> Option<&'static str> {
-        let mut named = ["NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "CLICOLOR"].into_iter();
-        let decides = named.find(|name| set(name).is_some());
-        decides.or_else(|| {
-            set("TERM")
-                .filter(|terminal| terminal == "dumb")
-                .and(Some("TERM"))
-        })
-    }
-
-    const fn allow_colors(self, terminal: bool) -> bool {
-        match self {
-            Self::Terminals => terminal,
-            Self::Force => true,
-            Self::Never => false,
-        }
-    }
 }
 
 /// The user's directories and the settings in the environment.

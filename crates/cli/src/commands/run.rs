@@ -293,6 +293,11 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
         merge_run(&args, &context.environment, settings, organisation)
     });
     let merged = merged.map_err(|error| CommandError::RunSetup(Box::new(error)))?;
+    let hold = &merged.hold;
+    if args.hold.is_some() && hold.source.is_organisation() {
+        let (limit, source) = (hold.value, &hold.source);
+        tracing::warn!(%limit, %source, "your organisation limits --hold");
+    }
     let hotkey = merged.hotkey.value;
     let reporter = TerminalReporter {
         output: context.output,
