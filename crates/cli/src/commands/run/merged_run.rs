@@ -177,10 +177,9 @@ fn merged_records(
     };
     let own = environment.state_dir().join(record::FILE_NAME);
     let own = enabled.value.then(|| with_limits(own));
-    let copies = organisation.and_then(|organisation| organisation.record.copies.as_ref());
-    let copies = copies.into_iter().flat_map(|copies| &copies.value);
     let user = environment.user_name();
-    let copies = copies.map(|path| with_limits(path.replace("{user}", &user).into()));
+    let copies = organisation.map(|organisation| organisation.record_copies(&user));
+    let copies = copies.into_iter().flatten().map(with_limits);
     Ok(own.into_iter().chain(copies).collect())
 }
 
