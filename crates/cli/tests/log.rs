@@ -1,11 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The command `log`, with records that the library wrote.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking"
-)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
