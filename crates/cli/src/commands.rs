@@ -12,6 +12,7 @@ pub mod config;
 pub mod demo;
 pub mod install_service;
 pub mod list;
+pub mod log;
 pub mod man;
 pub mod notifier;
 pub mod notify;
@@ -74,6 +75,10 @@ pub enum CliCommand {
     /// List the pending questions of every sandbox.
     #[command(display_order = 31, long_about = list::ABOUT)]
     List(list::Args),
+
+    /// Show the record: questions, answers, rules and connections.
+    #[command(display_order = 36, long_about = log::ABOUT)]
+    Log(log::Args),
 
     /// Print a manual page.
     #[command(display_order = 91, long_about = man::ABOUT)]
@@ -155,6 +160,8 @@ impl CliCommand {
             Self::InstallService(args) => install_service::perform(&args),
 
             Self::List(args) => list::perform(args, context),
+
+            Self::Log(args) => log::perform(&args, context),
 
             Self::Man(args) => man::perform(&args, context),
 
@@ -242,6 +249,7 @@ impl CliCommand {
             | Self::Demo(_)
             | Self::Deny(_)
             | Self::List(_)
+            | Self::Log(_)
             | Self::Notify(_)
             | Self::Preview(_)
             | Self::Profile(_)

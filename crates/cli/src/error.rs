@@ -13,6 +13,7 @@ use desktop::{NotifierLockError, PopupDesktopError};
 use hub::HubServeError;
 use reader::NflogOwner;
 use reader::daemon::{AttachError, ReaderDaemonError};
+use record::ReadRecordError;
 use runner::{ProxyVariableError, RunError};
 use settings::{OrganisationError, OrganisationRefusal, UserSettingsError};
 use simple_clearance::SimpleClearanceError;
@@ -116,6 +117,9 @@ pub enum CommandError {
     /// `reader` failed.
     #[error(transparent)]
     Reader(#[from] ReaderDaemonError),
+    /// The record cannot be read.
+    #[error(transparent)]
+    ReadRecord(#[from] ReadRecordError),
     /// `run` failed.
     #[error(transparent)]
     Run(#[from] RunError),

@@ -10,6 +10,7 @@ use desktop::NotifierLockError;
 use netns::sandbox::WorkloadStartError;
 use operator::script::{ScriptAnswer, ScriptOutcome};
 use reader::daemon::AttachError;
+use record::ReadRecordError;
 use runner::{PublishError, RunError, RunOutcome};
 use rustix::io::Errno;
 use rustix::termios::{Termios, tcgetattr};
@@ -43,6 +44,8 @@ impl CommandStatus {
     pub const NO_SUCH_QUESTION: Self = Self(3);
     /// No sandbox has the name of `--container`.
     pub const NO_SUCH_SANDBOX: Self = Self(3);
+    /// A line of the record was changed or removed.
+    pub const BROKEN_RECORD: Self = Self(3);
     /// The question had been answered before.
     pub const ALREADY_ANSWERED: Self = Self(4);
     /// A hub does not list its questions.
@@ -250,6 +253,7 @@ fn explain(error: &CommandError) -> (CommandStatus, Vec<String>) {
             CommandStatus::USAGE,
             &["a file of variables has lines KEY=VALUE, KEY for your own value, and # comments"],
         ),
+        CommandError::ReadRecord(error) => explain_record(error),
         CommandError::Service(_) => advise(CommandStatus::INTERNAL, &[]),
         CommandError::SimpleClearance(error) => {
             advise(CommandStatus::FAILURE, simple_clearance_hints(error))
@@ -361,6 +365,16 @@ fn packet_log_owner_hint(taken: &PacketLogTakenError) -> String {
         Ok(None) => "the other program has ended meanwhile; try again".to_owned(),
         Err(error) => format!("cannot find the other program: {error}"),
     }
+}
+
+fn explain_record(error: &ReadRecordError) -> (CommandStatus, Vec<String>) {
+    let hints: &[_] = match error {
+        ReadRecordError::Missing(_) => {
+            &["`run` and `supervise` write it; `--file PATH` reads another one"]
+        }
+        _ => &[],
+    };
+    advise(CommandStatus::FAILURE, hints)
 }
 
 fn explain_supervise(error: &SupervisorStartError) -> (CommandStatus, Vec<String>) {

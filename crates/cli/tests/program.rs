@@ -200,6 +200,7 @@ fn help_has_descriptions_and_examples() {
         "clearance",
         "deny",
         "list",
+        "log",
         "notifier",
         "notify",
         "preview",
