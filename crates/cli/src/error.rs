@@ -10,12 +10,14 @@ use demo::DemoError;
 use desktop::notifier::{ActionKey, DesktopError};
 use desktop::{NotifierLockError, PopupDesktopError};
 use hub::HubServeError;
+use operator::script::SelectSandboxError;
 use reader::NflogOwner;
 use reader::daemon::{AttachError, ReaderDaemonError};
 use runner::{ProxyVariableError, RunError};
 use simple_clearance::SimpleClearanceError;
 use supervisor::SupervisorStartError;
-use terok_clearance::client::HubError;
+use terok_clearance::DisplayText;
+use terok_clearance::client::{AnswerError, HubError};
 use terok_clearance::socket::SocketBindError;
 use terok_clearance::varlink::VarlinkServeError;
 
@@ -62,6 +64,19 @@ pub enum CommandError {
     NoShieldProgram {
         /// The path of the program.
         path: PathBuf,
+    },
+
+    /// The selected sandbox was not found.
+    #[error(transparent)]
+    SelectSandbox(#[from] SelectSandboxError),
+    /// A hub did not do what it was asked about its rules.
+    #[error("cannot ask the hub of {sandbox} about its rules")]
+    RuleCall {
+        /// The name of the sandbox.
+        sandbox: DisplayText,
+        /// The cause.
+        #[source]
+        source: AnswerError,
     },
 
     /// `demo` failed.
