@@ -60,7 +60,14 @@ Environment:
   TEROK_CLEARANCE_NOTIFY_EVENTS
                      popups of `notifier`: see its help
   TEROK_CLEARANCE_HOTKEY
-                     the key of `run --hotkey`";
+                     the key of `run --hotkey`
+
+Files:
+  config.toml        your defaults, in $XDG_CONFIG_HOME/terok-clearance or
+                     ~/.config/terok-clearance; flags and variables come before it
+  /etc/terok-clearance/policy.toml
+                     limits of your organisation, which come before all of these
+  See `terok-clearance config --help`.";
 
 /// The parsed command line.
 #[derive(Debug, Parser)]
@@ -75,17 +82,16 @@ Environment:
     max_term_width = 100
 )]
 pub struct CliArgs {
-    /// When to use colours: auto (on a terminal), always or never
+    /// When to use colours: auto (on a terminal), always or never [default: auto]
     #[arg(
         long,
         global = true,
         help_heading = "Global options",
         value_enum,
-        default_value_t = ColorChoice::Auto,
         hide_possible_values = true,
         value_name = "WHEN"
     )]
-    pub color: ColorChoice,
+    pub color: Option<ColorChoice>,
     /// Print one JSON object per line, also for errors; refused by commands without such output
     #[arg(long, global = true, help_heading = "Global options")]
     pub json: bool,
@@ -98,6 +104,15 @@ pub struct CliArgs {
     /// The command.
     #[command(subcommand)]
     pub command: CliCommand,
+}
+
+impl CliArgs {
+    /// Returns `true` if the user's configuration counts: not for services, nor under the names of
+    /// other programs.
+    pub(crate) fn reads_settings(&self) -> bool {
+        let own_name = matches!(self.name, ProgramName::Clearance | ProgramName::Notifier);
+        own_name && self.command.reads_settings()
+    }
 }
 
 /// The names by which the program can be called.
@@ -190,7 +205,7 @@ pub fn parse_args(args: Vec<OsString>) -> Result<CliArgs, UsageError> {
         .and_then(|matches| match name {
             ProgramName::Clearance | ProgramName::Hub => CliArgs::from_arg_matches(&matches),
             ProgramName::Notify | ProgramName::Notifier => Ok(CliArgs {
-                color: matches.get_one("color").copied().unwrap_or(color),
+                color: matches.get_one("color").copied(),
                 json: matches.get_flag("json"),
                 verbose: matches.get_count("verbose"),
                 name,

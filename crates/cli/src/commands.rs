@@ -9,6 +9,7 @@ pub mod answer;
 pub mod bypass;
 pub mod clearance;
 pub mod completions;
+pub mod config;
 pub mod demo;
 pub mod explain;
 pub mod install_service;
@@ -52,6 +53,10 @@ pub enum CliCommand {
     /// Print the completions for a shell.
     #[command(display_order = 90, long_about = completions::ABOUT)]
     Completions(completions::Args),
+
+    /// Show your configuration, check its files, or print an example.
+    #[command(display_order = 82, long_about = config::ABOUT)]
+    Config(config::Args),
 
     /// Show a packet's path to an answer, in private namespaces.
     #[command(display_order = 10)]
@@ -154,6 +159,8 @@ impl CliCommand {
 
             Self::Completions(args) => completions::perform(&args, context),
 
+            Self::Config(args) => config::perform(args, context),
+
             Self::Demo(args) => demo::perform(args, context),
 
             Self::Deny(args) => answer::perform(args, Action::Deny, context),
@@ -221,6 +228,23 @@ impl CliCommand {
         }
     }
 
+    /// Returns `true` if the user's configuration counts for the command.
+    pub(crate) const fn reads_settings(&self) -> bool {
+        !matches!(
+            self,
+            Self::Completions(_)
+                | Self::DemoInternet(_)
+                | Self::DemoProgram(_)
+                | Self::InstallService(_)
+                | Self::Man(_)
+                | Self::Reader(_)
+                | Self::Serve(_)
+                | Self::ServeVerdict(_)
+                | Self::Supervise(_)
+                | Self::Version
+        )
+    }
+
     /// Returns the name of a command that prints nothing for programs, and so takes no `--json`.
     pub(crate) const fn without_json(&self) -> Option<&'static str> {
         match self {
@@ -236,6 +260,7 @@ impl CliCommand {
             Self::Allow(_)
             | Self::Bypass(_)
             | Self::Clearance(_)
+            | Self::Config(_)
             | Self::Demo(_)
             | Self::Deny(_)
             | Self::Explain(_)

@@ -5,6 +5,7 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use demo::DemoError;
 use desktop::notifier::{ActionKey, DesktopError};
@@ -14,6 +15,7 @@ use operator::script::SelectSandboxError;
 use reader::NflogOwner;
 use reader::daemon::{AttachError, ReaderDaemonError};
 use runner::{ProxyVariableError, RunError};
+use settings::{OrganisationError, OrganisationRefusal, UserSettingsError};
 use simple_clearance::SimpleClearanceError;
 use supervisor::SupervisorStartError;
 use terok_clearance::DisplayText;
@@ -78,6 +80,15 @@ pub enum CommandError {
         #[source]
         source: AnswerError,
     },
+    /// The user's configuration cannot be used.
+    #[error(transparent)]
+    UserSettings(#[from] Arc<UserSettingsError>),
+    /// The limits of the organisation are unknown.
+    #[error(transparent)]
+    OrganisationFile(#[from] OrganisationError),
+    /// The organisation does not permit it.
+    #[error(transparent)]
+    Organisation(#[from] OrganisationRefusal),
 
     /// `demo` failed.
     #[error(transparent)]

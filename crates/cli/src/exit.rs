@@ -14,6 +14,7 @@ use reader::daemon::AttachError;
 use runner::{PublishError, RunError, RunOutcome};
 use rustix::io::Errno;
 use rustix::termios::{Termios, tcgetattr};
+use settings::{OrganisationError, ProtectedFileError, UserSettingsError, WriteProtectionError};
 use simple_clearance::SimpleClearanceError;
 use supervisor::SupervisorStartError;
 use terok_clearance::socket::SocketBindError;
@@ -200,9 +201,7 @@ fn explain(error: &CommandError) -> (CommandStatus, Vec<String>) {
             failure("set XDG_RUNTIME_DIR to a directory that only you can enter")
         }
         CommandError::PopupDesktop(_) => advise(CommandStatus::UNAVAILABLE, &[DESKTOP_HINT]),
-        CommandError::HubUnavailable { command, .. } => failure(&format!(
-            "`terok-clearance {command}` without --socket waits for hubs"
-        )),
+        CommandError::HubUnavailable { command, .. } => failure(&hub_hint(command)),
         CommandError::Listen { source, .. } => explain_listen(source),
         CommandError::NoShieldProgram { .. } => {
             failure("--shield takes the path of the terok-shield program")
@@ -217,6 +216,8 @@ fn explain(error: &CommandError) -> (CommandStatus, Vec<String>) {
             advise(CommandStatus::UNAVAILABLE, &[])
         }
         CommandError::RuleCall { .. } => advise(CommandStatus::FAILURE, &[]),
+        CommandError::UserSettings(error) => explain_user_settings(error),
+        CommandError::OrganisationFile(error) => explain_organisation_file(error),
 
         CommandError::Demo(DemoError::BuildSandbox(source)) => {
             advise(CommandStatus::FAILURE, source.advice().as_slice())
@@ -303,13 +304,53 @@ fn explain(error: &CommandError) -> (CommandStatus, Vec<String>) {
         | CommandError::Demo(_)
         | CommandError::NotifierLock(_)
         | CommandError::Attach(_)
+        | CommandError::Organisation(_)
         | CommandError::Reader(_) => advise(CommandStatus::FAILURE, &[]),
     }
+}
+
+fn hub_hint(command: &str) -> String {
+    format!("`terok-clearance {command}` without --socket waits for hubs")
 }
 
 fn advise(status: CommandStatus, hints: &[&str]) -> (CommandStatus, Vec<String>) {
     let hints = hints.iter().map(|hint| (*hint).to_owned()).collect();
     (status, hints)
+}
+
+const EXAMPLE_HINT: &str = "`terok-clearance config example` prints every key and its values";
+
+fn explain_user_settings(error: &UserSettingsError) -> (CommandStatus, Vec<String>) {
+    let hint = match error {
+        UserSettingsError::Contents(_) => EXAMPLE_HINT.to_owned(),
+        UserSettingsError::File(ProtectedFileError::Unprotected {
+            source: WriteProtectionError::Writable { path },
+            ..
+        }) => format!(
+            "look at what it says, then run `chmod go-w {}`",
+            path.display()
+        ),
+        UserSettingsError::File(ProtectedFileError::Unprotected { .. }) => {
+            "it must be a file of yours or of root; look at what it says before you use it"
+                .to_owned()
+        }
+        UserSettingsError::File(_) => return advise(CommandStatus::FAILURE, &[]),
+    };
+    advise(CommandStatus::FAILURE, &[&hint])
+}
+
+fn explain_organisation_file(error: &OrganisationError) -> (CommandStatus, Vec<String>) {
+    let limits = "nothing is run until root has corrected it, because its limits are unknown";
+    let file = match error {
+        OrganisationError::File(_) => {
+            "the file and every directory above it must be root's, writable by root alone, and no \
+             symbolic link"
+        }
+        OrganisationError::Contents(_) => {
+            "`terok-clearance config example --organisation` prints every key and its values"
+        }
+    };
+    advise(CommandStatus::FAILURE, &[limits, file])
 }
 
 fn explain_listen(error: &SocketBindError) -> (CommandStatus, Vec<String>) {
@@ -512,6 +553,15 @@ mod tests {
              CAP_NET_RAW over that namespace, and with it goes around the firewall"
         );
         check(refused, CommandStatus::FAILURE, 3);
+        let errors = || {
+            let parsed = settings::OrganisationPolicy::parse("/x".as_ref(), "x = 1");
+            parsed.unwrap_err()
+        };
+        let user = UserSettingsError::Contents(errors());
+        check(std::sync::Arc::new(user).into(), CommandStatus::FAILURE, 1);
+        let organisation = CommandError::from(OrganisationError::Contents(errors()));
+        let organisation = CommandError::RunSetup(Box::new(organisation));
+        check(organisation, CommandStatus::RUN_FAILED, 2);
         let address = "127.0.0.1:61053".parse().unwrap();
         let taken = NameServerBindError::Bind(address, io::ErrorKind::AddrInUse.into());
         let refused = CommandError::Supervise {
