@@ -208,6 +208,67 @@ fn a_list_shows_what_is_offered_and_what_was_answered_before() {
 }
 
 #[test]
+fn the_prompt_takes_scopes_and_lists_and_revokes_rules() {
+    with_hub(|harness, hub| {
+        hub.ask(1, "a.example.com", None);
+        hub.ask(2, "b.example.com", None);
+        let prompt = |json: bool, lines: &str| {
+            let mut command = harness.command(&["clearance"]);
+            if json {
+                command.arg("--json");
+            }
+            let piped = std::process::Stdio::piped;
+            let mut prompt = command.stdin(piped()).stdout(piped()).spawn().unwrap();
+            let mut input = prompt.stdin.take().unwrap();
+            std::io::Write::write_all(&mut input, lines.as_bytes()).unwrap();
+            drop(input);
+            let output = prompt.wait_with_output().unwrap();
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let output = prompt(false, "a 1 always\na 1 as *.com\na 1 5 x\na 1 10m\n");
+        for part in [
+            "      or once, 5 min, 1 h, this run, this project; as *.example.com\n",
+            "row 1: the question does not offer \"always, in every sandbox\"; it offers: once",
+            "row 1: the question does not offer *.com; it offers *.example.com\n",
+            "\"x\" is not once, run, project, always, or a time such as 5m; nothing was sent\n",
+            "[1] ALLOWED  a.example.com port 443/tcp, for 10 minutes  in ",
+        ] {
+            assert!(output.contains(part), "{part}: {output}");
+        }
+        assert_eq!(hub.rules(), ["r1 allow a.example.com:443/tcp sandbox 600"]);
+
+        let lines = "{\"action\":\"deny\",\"row\":1,\"for\":\"run\",\"as\":\"*.example.com\"}\n";
+        let output = prompt(true, lines);
+        let lines = crate::schema::lines(&output);
+        let sent = lines.iter().find(|line| line["event"] == "sent").unwrap();
+        assert_eq!(sent["scope"]["dest"], "*.example.com");
+        let decided = lines
+            .iter()
+            .find(|line| line["event"] == "decided")
+            .unwrap();
+        assert_eq!(decided["scope"]["dest"], "*.example.com");
+
+        let output = prompt(false, "rules\n");
+        assert!(
+            output.contains("web:r2  deny   every name below example.com"),
+            "{output}"
+        );
+        let output = prompt(false, "revoke r2\n");
+        assert!(
+            output.contains("revoked web:r2 (deny every name below example.com"),
+            "{output}"
+        );
+        assert_eq!(hub.rules(), ["r1 allow a.example.com:443/tcp sandbox 600"]);
+        let output = prompt(true, "revoke web:r2\n");
+        let lines = crate::schema::lines(&output);
+        assert!(
+            lines.iter().any(|line| line["event"] == "missing_rule"),
+            "{output}"
+        );
+    });
+}
+
+#[test]
 fn hubs_of_earlier_releases_offer_no_scope() {
     let harness = ScriptHarness::new();
     let classic = harness.path("terok-clearance.sock");
