@@ -25,16 +25,18 @@ Examples:
   terok-clearance list                   list the pending questions with their ids
   terok-clearance allow web:17           answer one question
   terok-clearance log --since 2h         show what happened: questions, answers, connections
+  terok-clearance allow web:17 --for 1h  the same for an hour
+  terok-clearance rules                  list the rules in force; `revoke` ends one
   terok-clearance preview                print the firewall rules of a sandbox in nft syntax
 
 Exit status:
   0    success (also if the output was closed early)
   1    failure; the reason is on standard error
   2    invalid arguments
-  3    `notify --wait`: no action chosen; `allow`, `deny`: no such question; --container: no such
-       sandbox; `log --verify`: a line was changed or removed
+  3    `notify --wait`: no action chosen; `allow`, `deny`: no such question; `revoke`: no such rule;
+       no such sandbox; `log --verify`: a line was changed or removed
   4    `allow`, `deny`: already answered
-  5    `list`: a hub of the Python stack does not list its questions
+  5    `list`, `rules`: a hub does not list its questions or rules
   69   no hub or no notifier, or it does not reply
   70   internal error: a bug, please report it
   75   `reader`: another program listens to the packet log; `notifier`: another one runs

@@ -11,6 +11,7 @@ use demo::DemoError;
 use desktop::notifier::{ActionKey, DesktopError};
 use desktop::{NotifierLockError, PopupDesktopError};
 use hub::HubServeError;
+use operator::script::SelectSandboxError;
 use reader::NflogOwner;
 use reader::daemon::{AttachError, ReaderDaemonError};
 use record::ReadRecordError;
@@ -19,7 +20,8 @@ use settings::{OrganisationError, OrganisationRefusal, UserSettingsError};
 use simple_clearance::SimpleClearanceError;
 use store::RuleStoreError;
 use supervisor::SupervisorStartError;
-use terok_clearance::client::HubError;
+use terok_clearance::DisplayText;
+use terok_clearance::client::{AnswerError, HubError};
 use terok_clearance::socket::SocketBindError;
 use terok_clearance::varlink::VarlinkServeError;
 
@@ -74,6 +76,18 @@ pub enum CommandError {
         path: PathBuf,
     },
 
+    /// The selected sandbox was not found.
+    #[error(transparent)]
+    SelectSandbox(#[from] SelectSandboxError),
+    /// A hub did not do what it was asked about its rules.
+    #[error("cannot ask the hub of {sandbox} about its rules")]
+    RuleCall {
+        /// The name of the sandbox.
+        sandbox: DisplayText,
+        /// The cause.
+        #[source]
+        source: AnswerError,
+    },
     /// The user's configuration cannot be used.
     #[error(transparent)]
     UserSettings(#[from] Arc<UserSettingsError>),

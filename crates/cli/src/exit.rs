@@ -8,7 +8,8 @@ use clap::error::ErrorKind;
 use demo::DemoError;
 use desktop::NotifierLockError;
 use netns::sandbox::WorkloadStartError;
-use operator::script::{ScriptAnswer, ScriptOutcome};
+use operator::rules::{RevokeOutcome, is_silent};
+use operator::script::{ScriptAnswer, ScriptOutcome, SelectSandboxError};
 use reader::daemon::AttachError;
 use record::ReadRecordError;
 use runner::{PublishError, RunError, RunOutcome};
@@ -46,6 +47,8 @@ impl CommandStatus {
     pub const NO_SUCH_SANDBOX: Self = Self(3);
     /// A line of the record was changed or removed.
     pub const BROKEN_RECORD: Self = Self(3);
+    /// No sandbox has the rule.
+    pub const NO_SUCH_RULE: Self = Self(3);
     /// The question had been answered before.
     pub const ALREADY_ANSWERED: Self = Self(4);
     /// A hub does not list its questions.
@@ -105,7 +108,7 @@ pub(crate) fn answers_status(answers: &[ScriptAnswer]) -> CommandStatus {
 
 const fn answer_status(outcome: &ScriptOutcome) -> CommandStatus {
     match outcome {
-        ScriptOutcome::Applied(..) => CommandStatus::OK,
+        ScriptOutcome::Applied(..) | ScriptOutcome::Changed(..) => CommandStatus::OK,
         ScriptOutcome::AlreadyDecided(_) => CommandStatus::ALREADY_ANSWERED,
         ScriptOutcome::NotPending(_) => CommandStatus::NO_SUCH_QUESTION,
         ScriptOutcome::HubUnreachable(_) => CommandStatus::UNAVAILABLE,
@@ -113,6 +116,23 @@ const fn answer_status(outcome: &ScriptOutcome) -> CommandStatus {
             CommandStatus::FAILURE
         }
     }
+}
+
+/// Returns the exit status for several revocations: the first of the order below.
+pub(crate) fn revocations_status(outcomes: &[RevokeOutcome]) -> CommandStatus {
+    const PRIORITY: [CommandStatus; 3] = [
+        CommandStatus::FAILURE,
+        CommandStatus::UNAVAILABLE,
+        CommandStatus::NO_SUCH_RULE,
+    ];
+    let status = |outcome: &RevokeOutcome| match outcome {
+        RevokeOutcome::Revoked(..) => CommandStatus::OK,
+        RevokeOutcome::NoSuchRule(_) => CommandStatus::NO_SUCH_RULE,
+        RevokeOutcome::Refused(_) => CommandStatus::FAILURE,
+        RevokeOutcome::Unknown(_) => CommandStatus::UNAVAILABLE,
+    };
+    let has = |wanted: &CommandStatus| outcomes.iter().any(|one| status(one) == *wanted);
+    PRIORITY.into_iter().find(has).unwrap_or(CommandStatus::OK)
 }
 
 /// Prints an error and returns its exit status.
@@ -192,6 +212,15 @@ fn explain(error: &CommandError) -> (CommandStatus, Vec<String>) {
             failure("--shield takes the path of the terok-shield program")
         }
 
+        CommandError::SelectSandbox(error) => match error {
+            SelectSandboxError::Unknown { .. } => advise(CommandStatus::NO_SUCH_SANDBOX, &[]),
+            SelectSandboxError::Unresponsive { .. } => advise(CommandStatus::UNAVAILABLE, &[]),
+            _ => advise(CommandStatus::FAILURE, &[]),
+        },
+        CommandError::RuleCall { source, .. } if is_silent(source) => {
+            advise(CommandStatus::UNAVAILABLE, &[])
+        }
+        CommandError::RuleCall { .. } => advise(CommandStatus::FAILURE, &[]),
         CommandError::UserSettings(error) => explain_user_settings(error),
         CommandError::OrganisationFile(error) => explain_organisation_file(error),
 
