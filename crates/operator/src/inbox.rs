@@ -4,8 +4,10 @@
 //! Questions with the same answer share a row, also when repeated. A row number is never reused, so
 //! that an answer reaches only the question that the operator saw.
 
+mod answers;
 mod events;
 mod hub_states;
+mod offers;
 mod question_id;
 mod removal;
 mod resync;
@@ -119,59 +121,6 @@ impl Inbox {
         changes
     }
 
-    /// Returns the reason for which the row `number` cannot be answered now, if any.
-    pub fn check_answerable(&self, number: RowNumber) -> Result<(), RowRefusal> {
-        let Some(row) = self.rows.get(&number) else {
-            return Err(self.refusal(number));
-        };
-        if let Some((action, _)) = row.answering {
-            return Err(RowRefusal::AlreadyAnswering(number, action));
-        }
-        if !self.is_connected(row.hub()) {
-            return Err(RowRefusal::HubDisconnected(number, row.hub().clone()));
-        }
-        if row.forgotten_by_hub {
-            return Err(RowRefusal::ForgottenByHub(number));
-        }
-        Ok(())
-    }
-
-    /// Returns the answers to send for `action` on the row `number`.
-    ///
-    /// The row counts as being answered until [`Inbox::apply_reply`] is called for each answer.
-    pub fn answer(
-        &mut self,
-        number: RowNumber,
-        action: Action,
-    ) -> Result<Vec<OperatorAnswer>, RowRefusal> {
-        self.check_answerable(number)?;
-        let Some(row) = self.rows.get_mut(&number) else {
-            return Err(self.refusal(number));
-        };
-        let answer = |entry: &RowEntry| OperatorAnswer {
-            row: number,
-            hub: row.key.hub.clone(),
-            request: Arc::clone(&entry.request),
-            action,
-            scope: row.key.scope.clone(),
-        };
-        let answers: Vec<_> = match row.protocol_version {
-            // A verdict applies to the whole destination, so one verdict settles all questions.
-            ProtocolVersion::Clearance1 => row
-                .entries
-                .get(&row.newest)
-                .map(answer)
-                .into_iter()
-                .collect(),
-            ProtocolVersion::Clearance2 => row.entries.values().map(answer).collect(),
-        };
-        for entry in row.entries.values_mut() {
-            entry.failure_notice = FailureNotice::None;
-        }
-        row.answering = Some((action, answers.len()));
-        Ok(answers)
-    }
-
     /// Applies the reply of a hub to `answer`, and returns the changes.
     pub fn apply_reply(
         &mut self,
@@ -239,15 +188,6 @@ impl Inbox {
                 state.awaited_decisions.pop_front();
             }
             state.awaited_decisions.push_back(request.clone());
-        }
-    }
-
-    /// Counts a reply to the pending answer of the row.
-    fn count_reply(&mut self, row: RowNumber) {
-        if let Some(row) = self.rows.get_mut(&row)
-            && let Some((action, waiting)) = row.answering
-        {
-            row.answering = (waiting > 1).then(|| (action, waiting - 1));
         }
     }
 
@@ -319,16 +259,6 @@ impl Inbox {
     fn forget_awaited_decisions(&mut self, hub: &HubId) {
         if let Some(state) = self.hubs.get_mut(hub) {
             state.awaited_decisions.clear();
-        }
-    }
-
-    fn refusal(&self, number: RowNumber) -> RowRefusal {
-        if self.last_number.is_none_or(|last| number > last) {
-            return RowRefusal::NoSuchRow(number);
-        }
-        match self.recent_ends.iter().rfind(|(ended, _)| *ended == number) {
-            Some((_, end)) => RowRefusal::Ended(number, end.clone()),
-            None => RowRefusal::EndedLongAgo(number),
         }
     }
 

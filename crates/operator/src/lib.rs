@@ -3,10 +3,11 @@
 //!
 //! A [`Session`] combines hub discovery, the [`inbox`] and the sending of answers. [`prompt`] is
 //! the line prompt, [`script`] the engine of commands without a prompt, [`phrases`] the wording of
-//! all user interfaces, [`answer_guard`] decides which keys and clicks are answers, and [`bell`]
+//! all user interfaces, [`rules`] that of the rules in force, [`answer_guard`] decides which keys and clicks are answers, and [`bell`]
 //! is the sign of a new question.
 
 pub mod answer_guard;
+mod answer_scope;
 pub mod bell;
 pub mod clock;
 mod discovery;
@@ -14,10 +15,12 @@ pub mod inbox;
 mod json;
 pub mod phrases;
 pub mod prompt;
+pub mod rules;
 pub mod script;
 mod session;
 mod text_wrap;
 
+pub use answer_scope::{AnswerScope, ScopeChoice, ScopeDuration, ScopeDurationError, ScopeRefusal};
 pub use session::{Session, SessionOptions};
 
 use tokio::task::JoinError;

@@ -8,6 +8,7 @@
 
 mod change;
 mod connection;
+mod effect;
 #[cfg(test)]
 mod tests;
 mod unicode_name;
@@ -25,6 +26,11 @@ pub use change::{
 pub use connection::{
     describe_lookup, describe_parents, describe_process, describe_waiting, describe_zone,
 };
+pub use effect::{
+    describe_answer_lifetime, describe_answered_scope, describe_effect, describe_previous,
+    describe_reach,
+};
+pub(crate) use effect::{describe_names, format_age};
 pub use unicode_name::unicode_name;
 
 /// Returns the name of the sandbox: `project/task (name)` if known, otherwise a name or the id.

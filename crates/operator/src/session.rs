@@ -35,6 +35,7 @@ use terok_clearance::Action;
 use terok_clearance::client::Client;
 use terok_clearance::socket::RuntimeDir;
 
+use crate::answer_scope::AnswerScope;
 use crate::discovery::{AnswerDispatcher, Hubs};
 use crate::inbox::{HubId, Inbox, InboxChange, OperatorAnswer, RowNumber, RowRefusal};
 
@@ -134,9 +135,28 @@ impl Session {
     /// Must be called within a tokio runtime.
     pub fn answer(&mut self, row: RowNumber, action: Action) -> Result<(), RowRefusal> {
         let answers = self.inbox.answer(row, action)?;
+        self.send(answers);
+        Ok(())
+    }
+
+    /// Sends `action` like [`Session::answer`], with a scope that the row offers.
+    ///
+    /// [`phrases::describe_effect`](crate::phrases::describe_effect) says in words what such an
+    /// answer opens or closes.
+    pub fn answer_with(
+        &mut self,
+        row: RowNumber,
+        action: Action,
+        scope: &AnswerScope,
+    ) -> Result<(), RowRefusal> {
+        let answers = self.inbox.answer_with(row, action, scope)?;
+        self.send(answers);
+        Ok(())
+    }
+
+    fn send(&mut self, answers: Vec<OperatorAnswer>) {
         let hubs = &self.hubs;
         self.answers.send(answers, |hub| hubs.client(hub));
-        Ok(())
     }
 
     /// Marks a row as being answered, and returns the answers for [`Session::client`] of its hub.
@@ -146,12 +166,14 @@ impl Session {
         &mut self,
         row: RowNumber,
         action: Action,
+        scope: &AnswerScope,
     ) -> Result<Vec<OperatorAnswer>, RowRefusal> {
-        self.inbox.answer(row, action)
+        self.inbox.answer_with(row, action, scope)
     }
 
-    /// Returns the client for answers to `hub`, `None` if the hub was never connected.
-    pub(crate) fn client(&self, hub: &HubId) -> Option<Client> {
+    /// Returns the client of `hub`, for answers and for its rules; `None` if the hub was never
+    /// connected.
+    pub fn client(&self, hub: &HubId) -> Option<Client> {
         self.hubs.client(hub)
     }
 

@@ -13,6 +13,7 @@ use terok_clearance::{
 };
 
 use super::{Row, RowNumber};
+use crate::answer_scope::ScopeRefusal;
 
 /// The identity of a hub: the path of the socket.
 ///
@@ -178,8 +179,8 @@ pub enum RowEnd {
     ScopeChanged,
 }
 
-/// An answer to send: the question as received from the hub, and exactly the scope that the row
-/// showed.
+/// An answer to send: the question as received from the hub, and exactly the scope that the
+/// operator chose, by default the one that the row shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OperatorAnswer {
     /// The row.
@@ -257,6 +258,9 @@ pub enum RowRefusal {
     /// The hub is disconnected.
     #[error("the hub of row {0} is disconnected: {1}")]
     HubDisconnected(RowNumber, HubId),
+    /// The row does not offer the scope of the answer.
+    #[error("row {0}: {1}")]
+    Scope(RowNumber, ScopeRefusal),
 }
 
 #[cfg(test)]

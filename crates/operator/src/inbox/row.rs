@@ -128,6 +128,14 @@ pub(super) enum FailureNotice {
     EventDue,
 }
 
+/// An answer that was sent, and whose replies are due.
+#[derive(Debug, Clone)]
+pub(super) struct PendingAnswer {
+    pub(super) action: Action,
+    pub(super) scope: Scope,
+    pub(super) missing_replies: usize,
+}
+
 /// A row of the inbox: the questions of a sandbox with the same scope, settled by one answer.
 #[derive(Debug, Clone)]
 pub struct Row {
@@ -142,8 +150,8 @@ pub struct Row {
     /// The number of packets of merged or replaced entries.
     pub(super) merged_count: u64,
     pub(super) first_seen: Timestamp,
-    /// The pending answer, and the number of missing replies.
-    pub(super) answering: Option<(Action, usize)>,
+    /// The answer that waits for replies.
+    pub(super) answering: Option<PendingAnswer>,
     /// Whether the hub was restarted and forgot the questions.
     pub(super) forgotten_by_hub: bool,
     /// The logarithm (base 10) of the most connections that have waited at a time.
@@ -176,7 +184,8 @@ impl Row {
         &self.key.scope.dest
     }
 
-    /// Returns the exact scope that `allow` opens and `deny` closes.
+    /// Returns the exact scope of an answer that names no other
+    /// ([`Row::scope_with`] returns that of other answers).
     pub const fn scope(&self) -> &Scope {
         &self.key.scope
     }
@@ -285,7 +294,12 @@ impl Row {
 
     /// Returns the answer that waits for replies.
     pub fn answering(&self) -> Option<Action> {
-        self.answering.map(|(action, _)| action)
+        self.answering.as_ref().map(|answer| answer.action)
+    }
+
+    /// Returns the scope of the answer that waits for replies.
+    pub fn answering_scope(&self) -> Option<&Scope> {
+        self.answering.as_ref().map(|answer| &answer.scope)
     }
 }
 

@@ -4,7 +4,9 @@
 use terok_clearance::wire::clearance2::ContainerState;
 use terok_clearance::{Decision, DecisionAction, DisplayText, ShieldState};
 
-use super::{describe_dest, describe_hub, describe_row_end, describe_sandbox, describe_scope};
+use super::{
+    describe_answered_scope, describe_dest, describe_hub, describe_row_end, describe_sandbox,
+};
 use crate::inbox::{Inbox, InboxChange, Row, RowEnd, RowNumber};
 
 /// A line about a change, in parts that each user interface styles.
@@ -197,7 +199,13 @@ pub fn describe_firewall(state: ShieldState) -> &'static str {
 
 fn describe_decision(row: &Row, decision: &Decision, names: QuestionNaming<'_>) -> ChangeMessage {
     let name = names.name_row(row);
-    let reach = describe_scope(decision.scope.as_ref().unwrap_or_else(|| row.scope()));
+    let scope = decision.scope.as_ref().unwrap_or_else(|| row.scope());
+    let mut reach = describe_answered_scope(scope);
+    if decision.dest != *row.dest() {
+        // A rule with wider names answers the questions that it covers.
+        let dest = describe_dest(row);
+        reach = format!("{dest}, by the answer about {}: {reach}", decision.dest);
+    }
     let (tone, head, what) = match decision.action {
         DecisionAction::Allow => (MessageTone::Good, "ALLOWED", reach),
         DecisionAction::Deny => (MessageTone::Bad, "DENIED ", reach),

@@ -13,7 +13,7 @@ use crate::clock::TimeZone;
 use crate::inbox::{Inbox, InboxEvent};
 
 /// Calls `check` with the row of one question about `name`, with these changes.
-fn with_row(name: &str, changes: Value, check: impl FnOnce(&Row)) {
+pub(super) fn with_row(name: &str, changes: Value, check: impl FnOnce(&Row)) {
     let hub = HubId::new(Path::new("/run/hub.sock"));
     let mut inbox = Inbox::new();
     inbox.apply_event(&hub, InboxEvent::Up(ProtocolVersion::Clearance2));
@@ -26,7 +26,7 @@ fn with_row(name: &str, changes: Value, check: impl FnOnce(&Row)) {
 }
 
 /// The fields of a question about an address.
-fn address(address: &str, more: Value) -> Value {
+pub(super) fn address(address: &str, more: Value) -> Value {
     let mut changes = json!({
         "dest": address, "address": address, "domain": null,
         "scope": {"dest": address, "port": 443, "protocol": "tcp", "keep": "sandbox"},

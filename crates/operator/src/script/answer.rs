@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use super::PendingSnapshot;
 use super::selector::{HubMatch, hub_sandbox_name};
+use crate::answer_scope::AnswerScope;
 use crate::inbox::{HubId, OperatorAnswer, OperatorReply, RowNumber, RowRefusal};
 use crate::json::{ScriptEvent, to_json_line};
 use crate::phrases;
@@ -93,21 +94,14 @@ impl PendingSnapshot {
                 AnswerRoute::Row(_, row, _) if rows.contains_key(row) => {}
                 AnswerRoute::Row(hub, row, named) => {
                     rows.insert(*row, at);
-                    let opens = self.session.inbox().row(*row).map(|row| match action {
-                        Action::Allow => phrases::describe_allow_effect(row),
-                        Action::Deny => {
-                            let scope = row.scope();
-                            format!(
-                                "{} {}",
-                                phrases::describe_scope(scope),
-                                phrases::describe_lifetime(scope)
-                            )
-                        }
-                    });
-                    let answers = self.session.begin_answer(*row, action);
+                    let Some(shown) = self.session.inbox().row(*row) else {
+                        continue;
+                    };
+                    let scope = AnswerScope::default_of(shown);
+                    let opens = phrases::describe_effect(shown, action, &scope);
+                    let answers = self.session.begin_answer(*row, action, &scope);
                     match (answers, self.session.client(hub)) {
                         (Ok(answers), Some(client)) => {
-                            let opens = opens.unwrap_or_default();
                             let named = named.clone();
                             sending.spawn(async move {
                                 (at, send_row_answers(&client, answers, &named, opens).await)
