@@ -70,6 +70,16 @@ pub enum TuiCommand {
     Unbound,
 }
 
+impl TuiCommand {
+    /// Returns `true` for the choice of another scope.
+    pub(crate) const fn changes_scope(self) -> bool {
+        matches!(
+            self,
+            Self::ChooseLifetime(_) | Self::WidenName | Self::ResetScope
+        )
+    }
+}
+
 /// A move in a list or a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CursorMove {

@@ -3,6 +3,7 @@
 
 mod answering;
 mod commands;
+mod rules;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,8 +11,10 @@ use std::time::Duration;
 use crossterm::event::{KeyCode, KeyEvent, MouseEvent};
 use operator::answer_guard::{AnswerGuard, KeyBurstDetector, ListGuard};
 use operator::clock::{ClockReading, TimeZone};
-use operator::inbox::{InboxChange, RowEnd, RowNumber};
+use operator::inbox::{HubId, InboxChange, RowEnd, RowNumber};
 use operator::phrases::{self, MessageTone};
+use operator::{AnswerScope, ScopeChoice};
+use terok_clearance::wire::clearance2::{ListedRule, RevokeReply};
 use terok_clearance::{Action, DisplayText};
 
 use crate::activity_log::ActivityLog;
@@ -19,7 +22,10 @@ use crate::confirm_dialog::ConfirmDialog;
 use crate::drawn::{DrawnQuestionPane, DrawnScreen};
 use crate::key_press::latin_place;
 use crate::keys::{TuiCommand, ViewMode};
+use crate::revoke_dialog::RevokeDialog;
+use crate::rule_list::RuleList;
 use crate::sandbox_list::SandboxList;
+use crate::scope_picker::ScopePicker;
 use crate::selection::QuestionSelection;
 use crate::theme::Theme;
 use crate::view::SessionView;
@@ -35,6 +41,9 @@ pub struct TuiModel {
     pub(crate) sandboxes: SandboxList,
     pub(crate) mode: ViewMode,
     pub(crate) confirm: Option<ConfirmDialog>,
+    pub(crate) scopes: ScopePicker,
+    pub(crate) rules: RuleList,
+    pub(crate) revoke: Option<RevokeDialog>,
     pub(crate) status: Option<(MessageTone, String)>,
     pub(crate) hub_source: DisplayText,
     pub(crate) theme: Theme,
@@ -49,6 +58,8 @@ pub struct TuiModel {
     reading_start: ReadingStart,
     key_bursts: KeyBurstDetector,
     mouse_captured: bool,
+    /// Number of rules whose end has no reply.
+    pending_revokes: usize,
     /// Whether the operator asked to quit once every answer took effect.
     quit_requested: bool,
     needs_redraw: bool,
@@ -83,6 +94,17 @@ pub enum TuiMessage {
     Resumed,
     /// Suspending failed, because no shell could resume the program.
     NoJobControl,
+    /// A hub listed its rules; an error is the reason why not.
+    RulesListed(HubId, Result<Vec<ListedRule>, DisplayText>),
+    /// A hub replied to the end of a rule.
+    RuleRevoked {
+        /// The hub.
+        hub: HubId,
+        /// The name of the rule.
+        rule: DisplayText,
+        /// The effect, or the reason why there is none.
+        result: Result<RevokeReply, DisplayText>,
+    },
 }
 
 /// Input without an effect, which the status line explains.
@@ -135,10 +157,19 @@ const fn describe_doubt(doubt: Option<KeyDoubt>, is_held: bool) -> Option<&'stat
 pub enum TuiEffect {
     /// Answer these rows. Each can be answered.
     Answer {
-        /// The rows.
-        rows: Vec<RowNumber>,
+        /// The rows, each with the scope that the screen showed.
+        rows: Vec<(RowNumber, AnswerScope)>,
         /// The answer.
         action: Action,
+    },
+    /// Ask these hubs for their rules.
+    ListRules(Vec<HubId>),
+    /// End a rule.
+    Revoke {
+        /// The hub.
+        hub: HubId,
+        /// The name of the rule.
+        rule: DisplayText,
     },
     /// Search for hubs, and redraw the whole screen.
     Refresh,
@@ -161,6 +192,9 @@ impl TuiModel {
             sandboxes: SandboxList::default(),
             mode: ViewMode::Questions,
             confirm: None,
+            scopes: ScopePicker::new(ScopeChoice::Run),
+            rules: RuleList::default(),
+            revoke: None,
             status: None,
             hub_source: DisplayText::new(hub_source),
             theme,
@@ -172,9 +206,17 @@ impl TuiModel {
             reading_start: ReadingStart::Processed,
             key_bursts: KeyBurstDetector::default(),
             mouse_captured: true,
+            pending_revokes: 0,
             quit_requested: false,
             needs_redraw: true,
         }
+    }
+
+    /// Sets how long an answer lasts without a choice, where a question offers that.
+    #[must_use]
+    pub fn with_default_scope(mut self, choice: ScopeChoice) -> Self {
+        self.scopes = ScopePicker::new(choice);
+        self
     }
 
     /// Applies a message, and returns the task for the event loop, if any.
@@ -184,10 +226,29 @@ impl TuiModel {
         view: SessionView<'_>,
         now: ClockReading,
     ) -> Option<TuiEffect> {
+        let effect = self.apply(msg, view, now);
+        let selected = self.selected_row(view);
+        self.scopes.retain(selected);
+        effect
+    }
+
+    fn apply(
+        &mut self,
+        msg: TuiMessage,
+        view: SessionView<'_>,
+        now: ClockReading,
+    ) -> Option<TuiEffect> {
         match msg {
             TuiMessage::Changed(changes) => {
                 self.apply_changes(&changes, view, now);
-                (self.quit_requested && view.unanswered == 0).then_some(TuiEffect::Quit)
+                if self.quit_requested && !self.is_waiting(view) {
+                    return Some(TuiEffect::Quit);
+                }
+                self.reload_changed_rules(&changes)
+            }
+            TuiMessage::RulesListed(hub, rules) => self.apply_rules(&hub, rules, now),
+            TuiMessage::RuleRevoked { hub, rule, result } => {
+                self.apply_revoked(&hub, &rule, result, view, now)
             }
             TuiMessage::Drawn(drawn) => {
                 self.record_drawn(drawn, now.monotonic);
@@ -275,6 +336,8 @@ impl TuiModel {
         // With marked questions, the answer key only opens the confirm dialog.
         let opens_dialog = self.mode == ViewMode::Questions && !self.selection.marked().is_empty();
         match command {
+            // Checked like an answer: the end of a deny may let connections pass.
+            TuiCommand::Confirm if self.mode == ViewMode::Revoke => Some(Action::Allow),
             TuiCommand::Confirm => self.confirm.as_ref().map(ConfirmDialog::action),
             TuiCommand::Answer(action) => (!opens_dialog).then_some(action),
             _ => None,
@@ -291,10 +354,18 @@ impl TuiModel {
         let command = self.mode.command_for(key)?;
         self.needs_redraw = true;
         self.status = None;
+        let is_together = doubt.is_some();
         let is_burst = self.key_bursts.record_key(now.monotonic);
         let doubt = doubt.or_else(|| is_burst.then_some(KeyDoubt::Burst));
         match self.answer_of(command) {
-            None => self.key_bursts.record_other_key(),
+            None => {
+                self.key_bursts.record_other_key();
+                if is_together && command.changes_scope() {
+                    let text = "scope NOT changed: keys arrived together; press the key again";
+                    self.set_status(MessageTone::Bad, text);
+                    return None;
+                }
+            }
             Some(action) => {
                 let is_held = self.key_bursts.is_held(action, now.monotonic);
                 if let Some(refusal) = describe_doubt(doubt, is_held) {
@@ -377,6 +448,9 @@ impl TuiModel {
         if let Some(confirm) = &mut self.confirm {
             confirm.reset_shown_time();
         }
+        if let Some(revoke) = &mut self.revoke {
+            revoke.reset_shown_time();
+        }
         self.needs_redraw = true;
     }
 
@@ -395,6 +469,9 @@ impl TuiModel {
             if let Some(confirm) = &mut self.confirm {
                 confirm.restart_shown_time(now);
             }
+            if let Some(revoke) = &mut self.revoke {
+                revoke.restart_shown_time(now);
+            }
         }
     }
 
@@ -410,15 +487,22 @@ impl TuiModel {
         if let (Some(confirm), Some(shown)) = (&mut self.confirm, drawn.confirm) {
             confirm.record_drawn(shown, now);
         }
+        if let (Some(revoke), Some(page)) = (&mut self.revoke, drawn.page) {
+            revoke.record_drawn(page, now);
+        }
+        if let Some(rules) = drawn.rules {
+            self.rules.record_drawn(rules);
+        }
         self.answer_guard = match &drawn.question_pane {
             Some(pane) => self.guard_drawn_question(pane, now),
             // After another page, the question must be read again.
             None => None,
         };
         let guard = self.answer_guard.as_ref();
-        let confirm = self.confirm.as_ref();
+        let (confirm, revoke) = (self.confirm.as_ref(), self.revoke.as_ref());
         let starts = guard.is_some_and(|guard| guard.starts_at(now))
-            || confirm.is_some_and(|confirm| confirm.is_shown_since(now));
+            || confirm.is_some_and(|confirm| confirm.is_shown_since(now))
+            || revoke.is_some_and(|revoke| revoke.is_shown_since(now));
         self.reading_start = match self.reading_start {
             _ if starts => ReadingStart::LastFrame,
             ReadingStart::Processed => ReadingStart::Processed,
@@ -440,7 +524,7 @@ impl TuiModel {
         Some(AnswerGuard::record_drawn(
             self.answer_guard.take(),
             question.number,
-            question.opens.clone(),
+            question.effects.clone(),
             question.lines,
             chosen && self.list_guard.is_unchanging(now),
             now,

@@ -37,6 +37,8 @@ pub(crate) struct TestUi {
     pub(crate) inbox: Inbox,
     /// Number of answers without a reply.
     pub(crate) unanswered: usize,
+    /// The hubs that were asked for their rules.
+    pub(crate) listings: Vec<HubId>,
     is_synced: bool,
     terminal: Terminal<TestBackend>,
     pub(crate) clock: Duration,
@@ -90,6 +92,7 @@ impl TestUi {
             model: TuiModel::new("/run/user/1000", theme, TimeZone::default()),
             inbox: Inbox::new(),
             unanswered: 0,
+            listings: Vec::new(),
             is_synced: false,
             terminal: Terminal::new(TestBackend::new(width, height)).unwrap(),
             clock: Duration::ZERO,
@@ -140,10 +143,14 @@ impl TestUi {
         };
         Some(match self.model.update(msg, view, now)? {
             TuiEffect::Answer { rows, action } => {
-                let answers = |row| self.inbox.answer(row, action).unwrap();
+                let answers = |(row, scope)| self.inbox.answer_with(row, action, &scope).unwrap();
                 let answers: Vec<_> = rows.into_iter().flat_map(answers).collect();
                 self.unanswered += answers.len();
                 Effect::Sent(answers)
+            }
+            TuiEffect::ListRules(hubs) => {
+                self.listings.extend(hubs);
+                return None;
             }
             other => Effect::Ui(other),
         })
