@@ -10,7 +10,7 @@ use crate::display_text::deserialize_optional_program_output;
 use crate::{ContainerId, Dest, DisplayText, Protocol, RequestId, Timestamp};
 
 /// An operator's choice for a question.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
     /// Let packets to the destination pass.

@@ -52,6 +52,16 @@ impl DestZone {
     }
 }
 
+impl From<NetworkZone> for DestZone {
+    fn from(zone: NetworkZone) -> Self {
+        match zone {
+            NetworkZone::Public => Self::Public,
+            NetworkZone::LocalNetwork => Self::LocalNetwork,
+            NetworkZone::ThisHost => Self::ThisHost,
+        }
+    }
+}
+
 impl fmt::Display for DestZone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())

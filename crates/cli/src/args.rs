@@ -24,16 +24,18 @@ Examples:
   terok-clearance clearance --json       the same for programs: one JSON object per line
   terok-clearance list                   list the pending questions with their ids
   terok-clearance allow web:17           answer one question
+  terok-clearance allow web:17 --for 1h  the same for an hour
+  terok-clearance rules                  list the rules in force; `revoke` ends one
   terok-clearance preview                print the firewall rules of a sandbox in nft syntax
 
 Exit status:
   0    success (also if the output was closed early)
   1    failure; the reason is on standard error
   2    invalid arguments
-  3    `notify --wait`: no action chosen; `allow`, `deny`: no such question; --container: no such
-       sandbox
+  3    `notify --wait`: no action chosen; `allow`, `deny`: no such question; `revoke`: no such rule;
+       no such sandbox
   4    `allow`, `deny`: already answered
-  5    `list`: a hub of the Python stack does not list its questions
+  5    `list`, `rules`: a hub does not list its questions or rules
   69   no hub or no notifier, or it does not reply
   70   internal error: a bug, please report it
   75   `reader`: another program listens to the packet log; `notifier`: another one runs
@@ -58,7 +60,14 @@ Environment:
   TEROK_CLEARANCE_NOTIFY_EVENTS
                      popups of `notifier`: see its help
   TEROK_CLEARANCE_HOTKEY
-                     the key of `run --hotkey`";
+                     the key of `run --hotkey`
+
+Files:
+  config.toml        your defaults, in $XDG_CONFIG_HOME/terok-clearance or
+                     ~/.config/terok-clearance; flags and variables come before it
+  /etc/terok-clearance/policy.toml
+                     limits of your organisation, which come before all of these
+  See `terok-clearance config --help`.";
 
 /// The parsed command line.
 #[derive(Debug, Parser)]
@@ -73,17 +82,16 @@ Environment:
     max_term_width = 100
 )]
 pub struct CliArgs {
-    /// When to use colours: auto (on a terminal), always or never
+    /// When to use colours: auto (on a terminal), always or never [default: auto]
     #[arg(
         long,
         global = true,
         help_heading = "Global options",
         value_enum,
-        default_value_t = ColorChoice::Auto,
         hide_possible_values = true,
         value_name = "WHEN"
     )]
-    pub color: ColorChoice,
+    pub color: Option<ColorChoice>,
     /// Print one JSON object per line, also for errors; refused by commands without such output
     #[arg(long, global = true, help_heading = "Global options")]
     pub json: bool,
@@ -96,6 +104,15 @@ pub struct CliArgs {
     /// The command.
     #[command(subcommand)]
     pub command: CliCommand,
+}
+
+impl CliArgs {
+    /// Returns `true` if the user's configuration counts: not for services, nor under the names of
+    /// other programs.
+    pub(crate) fn reads_settings(&self) -> bool {
+        let own_name = matches!(self.name, ProgramName::Clearance | ProgramName::Notifier);
+        own_name && self.command.reads_settings()
+    }
 }
 
 /// The names by which the program can be called.
@@ -188,7 +205,7 @@ pub fn parse_args(args: Vec<OsString>) -> Result<CliArgs, UsageError> {
         .and_then(|matches| match name {
             ProgramName::Clearance | ProgramName::Hub => CliArgs::from_arg_matches(&matches),
             ProgramName::Notify | ProgramName::Notifier => Ok(CliArgs {
-                color: matches.get_one("color").copied().unwrap_or(color),
+                color: matches.get_one("color").copied(),
                 json: matches.get_flag("json"),
                 verbose: matches.get_count("verbose"),
                 name,

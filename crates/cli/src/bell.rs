@@ -7,14 +7,14 @@ use runner::BellChoice;
 /// The option `--bell`.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub(crate) struct BellArgs {
-    /// The sign of a new question at this terminal, at most every 5 s.
-    #[arg(long, value_enum, default_value_t = BellArg::Bell, value_name = "SIGN")]
-    bell: BellArg,
+    /// The sign of a new question at this terminal, at most every 5 s [default: bell].
+    #[arg(long, value_enum, value_name = "SIGN")]
+    pub(crate) bell: Option<BellArg>,
 }
 
 /// The values of `--bell`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum BellArg {
+pub(crate) enum BellArg {
     /// None.
     Off,
     /// The terminal's bell.
@@ -25,14 +25,14 @@ enum BellArg {
     Osc777,
 }
 
-impl BellArgs {
-    /// Returns the chosen sign.
+impl BellArg {
+    /// Returns the sign.
     pub(crate) const fn choice(self) -> BellChoice {
-        match self.bell {
-            BellArg::Off => BellChoice::Off,
-            BellArg::Bell => BellChoice::Bell,
-            BellArg::Osc9 => BellChoice::Osc9,
-            BellArg::Osc777 => BellChoice::Osc777,
+        match self {
+            Self::Off => BellChoice::Off,
+            Self::Bell => BellChoice::Bell,
+            Self::Osc9 => BellChoice::Osc9,
+            Self::Osc777 => BellChoice::Osc777,
         }
     }
 }

@@ -6,9 +6,12 @@
 //! call [`crate::block_on`].
 
 pub mod answer;
+pub mod bypass;
 pub mod clearance;
 pub mod completions;
+pub mod config;
 pub mod demo;
+pub mod explain;
 pub mod install_service;
 pub mod list;
 pub mod man;
@@ -16,6 +19,8 @@ pub mod notifier;
 pub mod notify;
 pub mod preview;
 pub mod reader;
+pub mod revoke;
+pub mod rules;
 pub mod run;
 pub mod serve;
 pub mod serve_verdict;
@@ -37,6 +42,10 @@ pub enum CliCommand {
     #[command(display_order = 32, long_about = answer::ABOUT_ALLOW)]
     Allow(answer::Args),
 
+    /// Open the whole internet to a sandbox for a time, without questions.
+    #[command(display_order = 39, long_about = bypass::ABOUT)]
+    Bypass(bypass::Args),
+
     /// Answer the questions of every sandbox at this terminal.
     #[command(display_order = 26, long_about = clearance::ABOUT)]
     Clearance(clearance::Args),
@@ -44,6 +53,10 @@ pub enum CliCommand {
     /// Print the completions for a shell.
     #[command(display_order = 90, long_about = completions::ABOUT)]
     Completions(completions::Args),
+
+    /// Show your configuration, check its files, or print an example.
+    #[command(display_order = 82, long_about = config::ABOUT)]
+    Config(config::Args),
 
     /// Show a packet's path to an answer, in private namespaces.
     #[command(display_order = 10)]
@@ -60,6 +73,10 @@ pub enum CliCommand {
     /// The program in the sandbox of `demo`.
     #[command(hide = true)]
     DemoProgram(demo::WorkloadArgs),
+
+    /// Say what the rules of a sandbox do with a destination, and why.
+    #[command(display_order = 38, long_about = explain::ABOUT)]
+    Explain(explain::Args),
 
     /// Install systemd units, as releases up to 0.6 did.
     #[command(hide = true)]
@@ -88,6 +105,14 @@ pub enum CliCommand {
     /// Report to a hub each packet that the firewall of one sandbox refuses.
     #[command(display_order = 80, long_about = reader::ABOUT)]
     Reader(reader::Args),
+
+    /// End rules, and the connections that they opened.
+    #[command(display_order = 37, long_about = revoke::ABOUT)]
+    Revoke(revoke::Args),
+
+    /// List the rules in force of every sandbox.
+    #[command(display_order = 36, long_about = rules::ABOUT)]
+    Rules(rules::Args),
 
     /// Run a command in a sandbox that reaches only what you allow.
     #[command(display_order = 20)]
@@ -128,9 +153,13 @@ impl CliCommand {
         match self {
             Self::Allow(args) => answer::perform(args, Action::Allow, context),
 
+            Self::Bypass(args) => bypass::perform(args, context),
+
             Self::Clearance(args) => clearance::perform(args, context),
 
             Self::Completions(args) => completions::perform(&args, context),
+
+            Self::Config(args) => config::perform(args, context),
 
             Self::Demo(args) => demo::perform(args, context),
 
@@ -139,6 +168,8 @@ impl CliCommand {
             Self::DemoInternet(args) => Ok(demo::perform_internet(&args)),
 
             Self::DemoProgram(_) => demo::perform_workload(),
+
+            Self::Explain(args) => explain::perform(args, context),
 
             Self::InstallService(args) => install_service::perform(&args),
 
@@ -153,6 +184,10 @@ impl CliCommand {
             Self::Preview(args) => preview::perform(args, context),
 
             Self::Reader(args) => reader::perform(args, context),
+
+            Self::Revoke(args) => revoke::perform(args, context),
+
+            Self::Rules(args) => rules::perform(args, context),
 
             Self::Run(args) => run::perform(args, context),
 
@@ -193,6 +228,23 @@ impl CliCommand {
         }
     }
 
+    /// Returns `true` if the user's configuration counts for the command.
+    pub(crate) const fn reads_settings(&self) -> bool {
+        !matches!(
+            self,
+            Self::Completions(_)
+                | Self::DemoInternet(_)
+                | Self::DemoProgram(_)
+                | Self::InstallService(_)
+                | Self::Man(_)
+                | Self::Reader(_)
+                | Self::Serve(_)
+                | Self::ServeVerdict(_)
+                | Self::Supervise(_)
+                | Self::Version
+        )
+    }
+
     /// Returns the name of a command that prints nothing for programs, and so takes no `--json`.
     pub(crate) const fn without_json(&self) -> Option<&'static str> {
         match self {
@@ -206,12 +258,17 @@ impl CliCommand {
             Self::DemoInternet(_) => Some("demo-internet"),
             Self::DemoProgram(_) => Some("demo-program"),
             Self::Allow(_)
+            | Self::Bypass(_)
             | Self::Clearance(_)
+            | Self::Config(_)
             | Self::Demo(_)
             | Self::Deny(_)
+            | Self::Explain(_)
             | Self::List(_)
             | Self::Notify(_)
             | Self::Preview(_)
+            | Self::Revoke(_)
+            | Self::Rules(_)
             | Self::Run(_)
             | Self::SimpleClearance(_)
             | Self::Supervise(_)

@@ -72,6 +72,17 @@ impl ColorVariables {
         }
     }
 
+    /// Returns the variable that decides, if one is set.
+    fn first_set(set: &dyn Fn(&'static str) -> Option<OsString>) -> Option<&'static str> {
+        let mut named = ["NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "CLICOLOR"].into_iter();
+        let decides = named.find(|name| set(name).is_some());
+        decides.or_else(|| {
+            set("TERM")
+                .filter(|terminal| terminal == "dumb")
+                .and(Some("TERM"))
+        })
+    }
+
     const fn allow_colors(self, terminal: bool) -> bool {
         match self {
             Self::Terminals => terminal,
@@ -89,6 +100,7 @@ pub struct UserEnvironment {
     state_dir: PathBuf,
     log_filter: Option<String>,
     color: ColorVariables,
+    color_variable: Option<&'static str>,
     logs_to_journal: bool,
     search_path: OsString,
     shield_state_dir: Option<PathBuf>,
@@ -140,6 +152,7 @@ impl UserEnvironment {
             state_dir: under("XDG_STATE_HOME", ".local/state"),
             log_filter: text("RUST_LOG"),
             color: ColorVariables::read(&set),
+            color_variable: ColorVariables::first_set(&set),
             logs_to_journal: set("JOURNAL_STREAM").is_some(),
             search_path: set("PATH").unwrap_or_else(|| DEFAULT_SEARCH_PATH.into()),
             shield_state_dir: set("TEROK_SHIELD_STATE_DIR").map(PathBuf::from),
@@ -156,6 +169,22 @@ impl UserEnvironment {
             locale: ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(text),
             uid,
             variables: Vec::new(),
+        }
+    }
+
+    /// Returns an environment with only these variables.
+    #[cfg(test)]
+    pub(crate) fn of_variables(variables: &[(&str, &str)]) -> Self {
+        let variable = |name: &str| {
+            let found = variables.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| OsString::from(value))
+        };
+        Self {
+            variables: variables
+                .iter()
+                .map(|(n, v)| (n.into(), v.into()))
+                .collect(),
+            ..Self::from_variables(&variable, 1000, Path::new("/nonexistent/user"))
         }
     }
 
@@ -288,6 +317,16 @@ impl UserEnvironment {
     /// Returns `true` if standard error goes to the journal, which adds the time.
     pub(crate) const fn logs_to_journal(&self) -> bool {
         self.logs_to_journal
+    }
+
+    /// Returns the variable that decides about colours, if one is set.
+    pub(crate) const fn color_variable(&self) -> Option<&'static str> {
+        self.color_variable
+    }
+
+    /// Returns the effective user id.
+    pub(crate) const fn uid(&self) -> u32 {
+        self.uid
     }
 
     /// Returns the use of colours for both streams, as requested by `color`.

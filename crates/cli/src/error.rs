@@ -5,17 +5,21 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use demo::DemoError;
 use desktop::notifier::{ActionKey, DesktopError};
 use desktop::{NotifierLockError, PopupDesktopError};
 use hub::HubServeError;
+use operator::script::SelectSandboxError;
 use reader::NflogOwner;
 use reader::daemon::{AttachError, ReaderDaemonError};
 use runner::{ProxyVariableError, RunError};
+use settings::{OrganisationError, OrganisationRefusal, UserSettingsError};
 use simple_clearance::SimpleClearanceError;
 use supervisor::SupervisorStartError;
-use terok_clearance::client::HubError;
+use terok_clearance::DisplayText;
+use terok_clearance::client::{AnswerError, HubError};
 use terok_clearance::socket::SocketBindError;
 use terok_clearance::varlink::VarlinkServeError;
 
@@ -63,6 +67,28 @@ pub enum CommandError {
         /// The path of the program.
         path: PathBuf,
     },
+
+    /// The selected sandbox was not found.
+    #[error(transparent)]
+    SelectSandbox(#[from] SelectSandboxError),
+    /// A hub did not do what it was asked about its rules.
+    #[error("cannot ask the hub of {sandbox} about its rules")]
+    RuleCall {
+        /// The name of the sandbox.
+        sandbox: DisplayText,
+        /// The cause.
+        #[source]
+        source: AnswerError,
+    },
+    /// The user's configuration cannot be used.
+    #[error(transparent)]
+    UserSettings(#[from] Arc<UserSettingsError>),
+    /// The limits of the organisation are unknown.
+    #[error(transparent)]
+    OrganisationFile(#[from] OrganisationError),
+    /// The organisation does not permit it.
+    #[error(transparent)]
+    Organisation(#[from] OrganisationRefusal),
 
     /// `demo` failed.
     #[error(transparent)]

@@ -8,11 +8,13 @@ use clap::error::ErrorKind;
 use demo::DemoError;
 use desktop::NotifierLockError;
 use netns::sandbox::WorkloadStartError;
-use operator::script::{ScriptAnswer, ScriptOutcome};
+use operator::rules::{RevokeOutcome, is_silent};
+use operator::script::{ScriptAnswer, ScriptOutcome, SelectSandboxError};
 use reader::daemon::AttachError;
 use runner::{PublishError, RunError, RunOutcome};
 use rustix::io::Errno;
 use rustix::termios::{Termios, tcgetattr};
+use settings::{OrganisationError, ProtectedFileError, UserSettingsError, WriteProtectionError};
 use simple_clearance::SimpleClearanceError;
 use supervisor::SupervisorStartError;
 use terok_clearance::socket::SocketBindError;
@@ -40,6 +42,8 @@ impl CommandStatus {
     pub const NO_SUCH_QUESTION: Self = Self(3);
     /// No sandbox has the name of `--container`.
     pub const NO_SUCH_SANDBOX: Self = Self(3);
+    /// No sandbox has the rule.
+    pub const NO_SUCH_RULE: Self = Self(3);
     /// The question had been answered before.
     pub const ALREADY_ANSWERED: Self = Self(4);
     /// A hub does not list its questions.
@@ -99,7 +103,7 @@ pub(crate) fn answers_status(answers: &[ScriptAnswer]) -> CommandStatus {
 
 const fn answer_status(outcome: &ScriptOutcome) -> CommandStatus {
     match outcome {
-        ScriptOutcome::Applied(..) => CommandStatus::OK,
+        ScriptOutcome::Applied(..) | ScriptOutcome::Changed(..) => CommandStatus::OK,
         ScriptOutcome::AlreadyDecided(_) => CommandStatus::ALREADY_ANSWERED,
         ScriptOutcome::NotPending(_) => CommandStatus::NO_SUCH_QUESTION,
         ScriptOutcome::HubUnreachable(_) => CommandStatus::UNAVAILABLE,
@@ -107,6 +111,23 @@ const fn answer_status(outcome: &ScriptOutcome) -> CommandStatus {
             CommandStatus::FAILURE
         }
     }
+}
+
+/// Returns the exit status for several revocations: the first of the order below.
+pub(crate) fn revocations_status(outcomes: &[RevokeOutcome]) -> CommandStatus {
+    const PRIORITY: [CommandStatus; 3] = [
+        CommandStatus::FAILURE,
+        CommandStatus::UNAVAILABLE,
+        CommandStatus::NO_SUCH_RULE,
+    ];
+    let status = |outcome: &RevokeOutcome| match outcome {
+        RevokeOutcome::Revoked(..) => CommandStatus::OK,
+        RevokeOutcome::NoSuchRule(_) => CommandStatus::NO_SUCH_RULE,
+        RevokeOutcome::Refused(_) => CommandStatus::FAILURE,
+        RevokeOutcome::Unknown(_) => CommandStatus::UNAVAILABLE,
+    };
+    let has = |wanted: &CommandStatus| outcomes.iter().any(|one| status(one) == *wanted);
+    PRIORITY.into_iter().find(has).unwrap_or(CommandStatus::OK)
 }
 
 /// Prints an error and returns its exit status.
@@ -180,13 +201,23 @@ fn explain(error: &CommandError) -> (CommandStatus, Vec<String>) {
             failure("set XDG_RUNTIME_DIR to a directory that only you can enter")
         }
         CommandError::PopupDesktop(_) => advise(CommandStatus::UNAVAILABLE, &[DESKTOP_HINT]),
-        CommandError::HubUnavailable { command, .. } => failure(&format!(
-            "`terok-clearance {command}` without --socket waits for hubs"
-        )),
+        CommandError::HubUnavailable { command, .. } => failure(&hub_hint(command)),
         CommandError::Listen { source, .. } => explain_listen(source),
         CommandError::NoShieldProgram { .. } => {
             failure("--shield takes the path of the terok-shield program")
         }
+
+        CommandError::SelectSandbox(error) => match error {
+            SelectSandboxError::Unknown { .. } => advise(CommandStatus::NO_SUCH_SANDBOX, &[]),
+            SelectSandboxError::Unresponsive { .. } => advise(CommandStatus::UNAVAILABLE, &[]),
+            _ => advise(CommandStatus::FAILURE, &[]),
+        },
+        CommandError::RuleCall { source, .. } if is_silent(source) => {
+            advise(CommandStatus::UNAVAILABLE, &[])
+        }
+        CommandError::RuleCall { .. } => advise(CommandStatus::FAILURE, &[]),
+        CommandError::UserSettings(error) => explain_user_settings(error),
+        CommandError::OrganisationFile(error) => explain_organisation_file(error),
 
         CommandError::Demo(DemoError::BuildSandbox(source)) => {
             advise(CommandStatus::FAILURE, source.advice().as_slice())
@@ -273,13 +304,53 @@ fn explain(error: &CommandError) -> (CommandStatus, Vec<String>) {
         | CommandError::Demo(_)
         | CommandError::NotifierLock(_)
         | CommandError::Attach(_)
+        | CommandError::Organisation(_)
         | CommandError::Reader(_) => advise(CommandStatus::FAILURE, &[]),
     }
+}
+
+fn hub_hint(command: &str) -> String {
+    format!("`terok-clearance {command}` without --socket waits for hubs")
 }
 
 fn advise(status: CommandStatus, hints: &[&str]) -> (CommandStatus, Vec<String>) {
     let hints = hints.iter().map(|hint| (*hint).to_owned()).collect();
     (status, hints)
+}
+
+const EXAMPLE_HINT: &str = "`terok-clearance config example` prints every key and its values";
+
+fn explain_user_settings(error: &UserSettingsError) -> (CommandStatus, Vec<String>) {
+    let hint = match error {
+        UserSettingsError::Contents(_) => EXAMPLE_HINT.to_owned(),
+        UserSettingsError::File(ProtectedFileError::Unprotected {
+            source: WriteProtectionError::Writable { path },
+            ..
+        }) => format!(
+            "look at what it says, then run `chmod go-w {}`",
+            path.display()
+        ),
+        UserSettingsError::File(ProtectedFileError::Unprotected { .. }) => {
+            "it must be a file of yours or of root; look at what it says before you use it"
+                .to_owned()
+        }
+        UserSettingsError::File(_) => return advise(CommandStatus::FAILURE, &[]),
+    };
+    advise(CommandStatus::FAILURE, &[&hint])
+}
+
+fn explain_organisation_file(error: &OrganisationError) -> (CommandStatus, Vec<String>) {
+    let limits = "nothing is run until root has corrected it, because its limits are unknown";
+    let file = match error {
+        OrganisationError::File(_) => {
+            "the file and every directory above it must be root's, writable by root alone, and no \
+             symbolic link"
+        }
+        OrganisationError::Contents(_) => {
+            "`terok-clearance config example --organisation` prints every key and its values"
+        }
+    };
+    advise(CommandStatus::FAILURE, &[limits, file])
 }
 
 fn explain_listen(error: &SocketBindError) -> (CommandStatus, Vec<String>) {
@@ -482,6 +553,15 @@ mod tests {
              CAP_NET_RAW over that namespace, and with it goes around the firewall"
         );
         check(refused, CommandStatus::FAILURE, 3);
+        let errors = || {
+            let parsed = settings::OrganisationPolicy::parse("/x".as_ref(), "x = 1");
+            parsed.unwrap_err()
+        };
+        let user = UserSettingsError::Contents(errors());
+        check(std::sync::Arc::new(user).into(), CommandStatus::FAILURE, 1);
+        let organisation = CommandError::from(OrganisationError::Contents(errors()));
+        let organisation = CommandError::RunSetup(Box::new(organisation));
+        check(organisation, CommandStatus::RUN_FAILED, 2);
         let address = "127.0.0.1:61053".parse().unwrap();
         let taken = NameServerBindError::Bind(address, io::ErrorKind::AddrInUse.into());
         let refused = CommandError::Supervise {

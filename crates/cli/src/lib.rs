@@ -19,6 +19,8 @@ mod logging;
 pub mod output;
 mod runtime;
 mod screen_terminal;
+mod settings_files;
+mod settings_merge;
 mod timezone;
 
 use std::ffi::OsString;
@@ -28,6 +30,8 @@ pub use environment::UserEnvironment;
 pub use error::CommandError;
 pub use exit::CommandStatus;
 pub use output::StandardStreams;
+pub use settings_files::LoadedSettings;
+
 pub use runtime::{StopSignals, block_on};
 
 use logging::HeldLog;
@@ -41,6 +45,8 @@ pub struct CommandContext {
     pub output: StandardStreams,
     /// Whether the output is JSON, one object per line.
     pub json: bool,
+    /// The user's configuration, or the reason why it cannot be used.
+    pub settings: LoadedSettings,
     /// The name by which the program was called.
     pub program_name: args::ProgramName,
 }
@@ -61,10 +67,16 @@ fn run_cli(args: Vec<OsString>) -> CommandStatus {
         Ok(cli) => cli,
         Err(refusal) => return exit::report_usage_error(&refusal, &environment),
     };
-    let output = StandardStreams::new(environment.stream_colors(cli.color));
+    let settings = if cli.reads_settings() {
+        LoadedSettings::read(&environment)
+    } else {
+        LoadedSettings::none(&environment)
+    };
+    let color = settings_merge::merged_color(cli.color, &environment, settings.usable());
+    let output = StandardStreams::new(environment.stream_colors(color.value));
     // Dropped, and with it printed, after the command.
     let held_log = HeldLog::default();
-    if let Err(error) = logging::init(&cli, &environment, &held_log) {
+    if let Err(error) = logging::init(&cli, &environment, output.colors(), &held_log) {
         // The command works without a log.
         output.print_error_line(&format!("warning: {error}"));
     }
@@ -72,6 +84,7 @@ fn run_cli(args: Vec<OsString>) -> CommandStatus {
         environment,
         output,
         json: cli.json,
+        settings,
         program_name: cli.name,
     };
     if let Some(command) = cli.command.without_json().filter(|_| cli.json) {

@@ -11,6 +11,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::UserEnvironment;
 use crate::args::CliArgs;
+use crate::output::StreamColors;
 
 /// Maximum bytes of log lines that wait for the end of a command. Later lines are counted.
 const MAX_HELD_BYTES: usize = 64 * 1024;
@@ -33,6 +34,7 @@ struct HeldLines {
 pub(crate) fn init(
     cli: &CliArgs,
     environment: &UserEnvironment,
+    colors: StreamColors,
     held: &HeldLog,
 ) -> anyhow::Result<()> {
     let is_terminal = io::stderr().is_terminal();
@@ -46,7 +48,7 @@ pub(crate) fn init(
         Some(Ok(filter)) => options.filter = filter,
         Some(Err(error)) => wrong = Some(error),
     }
-    options.ansi = environment.stream_colors(cli.color).stderr;
+    options.ansi = colors.stderr;
     options.timestamps = !environment.logs_to_journal();
     if cli.command.shows_other_output() && is_terminal {
         configure_logging_to(options, HeldLogWriter(Arc::clone(&held.0)))?;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use names::StandInKey;
 use netns::gateway::{GATEWAY_V4, GatewayNetns};
 use netns::sandbox::{Sandbox, SandboxSpec, WorkloadSpec};
-use supervisor::{DialedConfig, HoldLimit};
+use supervisor::{DialedConfig, DialedPolicy, HoldLimit};
 use tempfile::TempDir;
 use terok_clearance::socket::RuntimeDir;
 use terok_clearance::{ContainerId, DisplayText, Dossier, error_chain};
@@ -105,7 +105,8 @@ impl PreparedDemo {
             dossier: Dossier::default(),
             process: init.try_clone().map_err(DemoError::OpenSandbox)?,
             gateway: Some(gateway),
-            allowed: Vec::new(),
+            policy: DialedPolicy::default(),
+            kept_changed: Arc::default(),
             runtime_dir: RuntimeDir::new(directory.path()),
             // The demo ends the wait if no answer comes.
             hold: HoldLimit::Forever,

@@ -57,8 +57,11 @@ impl SupervisorTrace {
                 action,
                 at,
             }),
-            TraceEvent::Connected { dest, address } => {
-                record.connections.push((dest.clone(), address));
+            TraceEvent::Connected(connection) => {
+                let dialed = &connection.dialed;
+                record
+                    .connections
+                    .push((dialed.dest.clone(), dialed.address));
             }
             TraceEvent::Notice(notice) => record.notices.push(notice.clone()),
             _ => {}

@@ -4,6 +4,7 @@
 //! One task owns all state. [`EgressEngine::step`] handles the next event of the sockets, the
 //! dialing tasks, the rules and the clock; the owner passes the logged packets.
 
+mod config;
 pub(crate) mod dialing;
 mod echo;
 mod tcp;
@@ -15,7 +16,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use names::{ForwarderConfig, ForwarderNotice, NameLookup};
+use names::{ForwarderNotice, NameLookup};
 use rustix::io::Errno;
 use terok_clearance::{
     DestZone, DisplayText, DomainName, PacketDest, PacketHost, Protocol, RequestId,
@@ -35,8 +36,11 @@ use crate::packet_build::IcmpErrorKind;
 use crate::question_rate::QuestionRate;
 use crate::told_notices::ToldNotices;
 use crate::{
-    EgressNotice, EgressPolicy, EgressQuestion, EgressSink, EgressVerdict, HeldCount, ProxySettings,
+    EgressNotice, EgressPolicy, EgressQuestion, EgressSink, EgressVerdict, HeldCount,
+    LiveConnections, RuleTag,
 };
+
+pub use config::EgressConfig;
 
 use dialing::{DialRefusal, Dialer};
 use echo::RefusedPing;
@@ -60,33 +64,6 @@ const MAX_DNS_STREAMS: usize = 64;
 /// Maximum lookups for the sandbox at the same time.
 const MAX_LOOKUPS: usize = 256;
 
-/// The parts and settings of an engine.
-#[derive(Debug)]
-pub struct EgressConfig<P, N, D, S> {
-    /// The rules.
-    pub policy: Arc<P>,
-    /// Notified when a rule was added or removed.
-    pub rules_changed: Arc<Notify>,
-    /// The lookup of allowed names.
-    pub lookup: Arc<N>,
-    /// The sockets outside.
-    pub sockets: Arc<D>,
-    /// The proxy of the operator's network.
-    pub proxy: Option<ProxySettings>,
-    /// The name server's settings.
-    pub forwarder: ForwarderConfig,
-    /// The time that connections wait for an answer.
-    pub hold: HoldLimit,
-    /// Connections to names are checked for the server name that they ask for.
-    pub check_server_names: bool,
-    /// The number of connected operators that answer.
-    pub answerers: watch::Receiver<usize>,
-    /// An operator is about to connect: connections of the first seconds wait for it.
-    pub expects_operator: bool,
-    /// Receives questions and notices.
-    pub sink: S,
-}
-
 /// The engine cannot continue.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -104,6 +81,7 @@ pub struct EgressEngine<P, N, D, S> {
     sockets: EgressSockets,
     policy: Arc<P>,
     rules_changed: Arc<Notify>,
+    connections: LiveConnections,
     names: Arc<NameServer<P, N, D>>,
     dialer: Arc<Dialer<P, N, D>>,
     sink: S,
@@ -193,6 +171,7 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets, S: EgressSink> EgressEngine
             check_server_names,
             mut answerers,
             expects_operator,
+            connections,
             sink,
         } = config;
         let grace = if expects_operator {
@@ -215,6 +194,7 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets, S: EgressSink> EgressEngine
             sockets,
             policy,
             rules_changed,
+            connections,
             sink,
             hold,
             check_server_names,
@@ -292,6 +272,7 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets, S: EgressSink> EgressEngine
             }
         }
         self.tell_name_server_notices();
+        self.report_closed();
         Ok(())
     }
 
@@ -312,6 +293,22 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets, S: EgressSink> EgressEngine
             _ if error.kind() == io::ErrorKind::ConnectionAborted => Ok(None),
             _ => Err(error),
         }
+    }
+
+    /// Reports the connections that have ended.
+    fn report_closed(&mut self) {
+        for closed in self.connections.take_closed() {
+            self.policy.note_closed(closed.connection.dialed.rule);
+            self.sink.closed(&closed);
+        }
+    }
+
+    /// Reports a connection that a rule refused.
+    fn report_refused(&mut self, dest: &PacketDest, rule: Option<RuleTag>) {
+        if let Some(rule) = rule {
+            self.policy.note_uses(rule, 1);
+        }
+        self.sink.refused(dest, rule);
     }
 
     fn finish_task(&mut self, ended: TaskEnd) {

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use terok_clearance::PacketDest;
 
+use crate::RuleTag;
+
 /// Maximum connections that wait at the same time.
 pub const MAX_HELD_CONNECTIONS: usize = 16_384;
 /// The time after the expected repetition of a first packet at which the program has given up.
@@ -45,8 +47,8 @@ pub(crate) struct HeldConnection {
 pub(crate) enum HoldState {
     /// For an answer to the question about its destination.
     Asked,
-    /// For the connection outside.
-    Dialing,
+    /// For the connection outside, which this rule allows.
+    Dialing(RuleTag),
 }
 
 /// The effect of a first packet.
@@ -113,12 +115,13 @@ impl HeldConnections {
         Some(held)
     }
 
-    /// Marks a connection as being dialed. Returns `false` if it does not wait any more.
-    pub(crate) fn start_dialing(&mut self, key: &ConnectionKey) -> bool {
+    /// Marks a connection as being dialed because of a rule. Returns `false` if it does not wait any
+    /// more.
+    pub(crate) fn start_dialing(&mut self, key: &ConnectionKey, rule: RuleTag) -> bool {
         let Some(held) = self.connections.get_mut(key) else {
             return false;
         };
-        held.state = HoldState::Dialing;
+        held.state = HoldState::Dialing(rule);
         let dest = held.dest.clone();
         self.forget_asked(key, &dest);
         true

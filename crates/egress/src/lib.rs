@@ -23,6 +23,7 @@ mod flow_activity;
 mod gateway_sockets;
 mod held_connections;
 mod hold_limit;
+mod live_connections;
 mod name_server;
 pub mod packet_build;
 pub mod ping;
@@ -40,7 +41,11 @@ pub use engine::{EgressConfig, EgressEngine, EgressError};
 pub use gateway_sockets::{EgressSockets, GatewaySockets, GatewaySocketsError};
 pub use held_connections::MAX_HELD_CONNECTIONS;
 pub use hold_limit::{HoldLimit, HoldLimitError};
+pub use live_connections::{
+    ClosedConnection, ConnectionEnd, DialedConnection, LiveConnection, LiveConnections,
+};
 pub use policy::{
-    EgressNotice, EgressPolicy, EgressQuestion, EgressSink, EgressVerdict, HeldCount,
+    AddressVerdict, EgressNotice, EgressPolicy, EgressQuestion, EgressSink, EgressVerdict,
+    HeldCount, RuleTag,
 };
 pub use proxy::ProxySettings;

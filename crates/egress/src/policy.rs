@@ -1,21 +1,41 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The interfaces of the engine to rules and questions.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use terok_clearance::{DestZone, DisplayText, DomainName, PacketDest, Protocol, RequestId};
 
+use crate::live_connections::{ClosedConnection, DialedConnection, LiveConnection};
+
+/// The number of a rule, as the policy counts them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RuleTag(pub u64);
+
 /// The effect of the rules on a destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EgressVerdict {
-    /// A rule allows the destination.
-    Allow,
-    /// A rule denies the destination.
-    Deny,
+    /// This rule allows the destination.
+    Allow(RuleTag),
+    /// A rule denies the destination; without a number if everything is denied that is not within
+    /// a limit of the operator's organisation.
+    Deny(Option<RuleTag>),
     /// No rule covers the destination.
     Ask,
     /// Nothing opens the destination.
+    Floor,
+}
+
+/// The effect of the rules on an address of an allowed name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AddressVerdict {
+    /// The address may be dialed.
+    Allow,
+    /// A rule denies the address.
+    Deny,
+    /// The address needs an answer of its own.
+    Ask,
+    /// Nothing opens the address.
     Floor,
 }
 
@@ -32,10 +52,23 @@ pub trait EgressPolicy: Send + Sync + 'static {
         port: u16,
         protocol: Protocol,
         zone: DestZone,
-    ) -> EgressVerdict;
+    ) -> AddressVerdict;
 
     /// Returns `true` if a rule allows a connection to `name` on any port: it may be looked up.
     fn allows_name(&self, name: &DomainName) -> bool;
+
+    /// Notes that a rule has let connections pass, or refused them.
+    fn note_uses(&self, rule: RuleTag, count: u64);
+
+    /// Returns the rule because of which a connection goes on, of those that are in force now;
+    /// `None` if it must end. `rule` of the connection is the one that let it pass.
+    fn rule_to_go_on(&self, connection: &DialedConnection) -> Option<RuleTag>;
+
+    /// Notes the begin of a connection.
+    fn note_opened(&self, rule: RuleTag);
+
+    /// Notes the end of a connection.
+    fn note_closed(&self, rule: RuleTag);
 }
 
 /// A question about a destination.
@@ -48,11 +81,11 @@ pub struct EgressQuestion<'a> {
     /// The name that led to the destination, an address.
     pub looked_up_as: Option<&'a DomainName>,
     /// The sandbox's end of the connection.
-    pub client: std::net::SocketAddr,
+    pub client: SocketAddr,
     /// The connection waits for the answer, so that its program can be searched for meanwhile.
     pub is_held: bool,
     /// The destination in the packet, which may be a stand-in address.
-    pub remote: std::net::SocketAddr,
+    pub remote: SocketAddr,
 }
 
 /// The connections that wait for the answer to a question.
@@ -114,13 +147,19 @@ pub trait EgressSink: Send + 'static {
     fn ask(&mut self, question: &EgressQuestion<'_>) -> RequestId;
 
     /// Returns `false` if the program in the sandbox does not wait for the connection any more.
-    fn still_waits(&mut self, client: std::net::SocketAddr, remote: std::net::SocketAddr) -> bool;
+    fn still_waits(&mut self, client: SocketAddr, remote: SocketAddr) -> bool;
 
     /// Reports how many connections wait for the answer to a question.
     fn set_waiting(&mut self, request: &RequestId, held: HeldCount);
 
-    /// Reports a connection to `dest` that a rule allowed and that was made.
-    fn connected(&mut self, dest: &PacketDest, address: std::net::SocketAddr);
+    /// Reports a connection that a rule allowed and that was made.
+    fn connected(&mut self, connection: &LiveConnection);
+
+    /// Reports the end of a connection.
+    fn closed(&mut self, connection: &ClosedConnection);
+
+    /// Reports a connection that a rule refused.
+    fn refused(&mut self, dest: &PacketDest, rule: Option<RuleTag>);
 
     /// Reports an event without a question.
     fn notice(&mut self, notice: EgressNotice);

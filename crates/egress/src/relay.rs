@@ -62,6 +62,18 @@ impl RelayStats {
     pub fn bytes_in(&self) -> u64 {
         self.bytes_in.load(Ordering::Relaxed)
     }
+
+    /// Counts the bytes of a datagram that was sent outside.
+    pub(crate) fn add_out(&self, bytes: usize) {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.bytes_out.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Counts the bytes of a datagram that was sent into the sandbox.
+    pub(crate) fn add_in(&self, bytes: usize) {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.bytes_in.fetch_add(bytes, Ordering::Relaxed);
+    }
 }
 
 /// Outcome of a relayed connection.

@@ -13,14 +13,16 @@ use tokio::net::TcpSocket;
 
 use crate::dial::{DialSockets, HostSockets};
 use crate::engine::dialing::Dialer;
-use crate::{EgressPolicy, EgressVerdict, ProxySettings};
+use crate::{
+    AddressVerdict, DialedConnection, EgressPolicy, EgressVerdict, ProxySettings, RuleTag,
+};
 
 /// Rules that allow everything.
 pub(crate) struct OpenPolicy;
 
 impl EgressPolicy for OpenPolicy {
     fn decide(&self, _dest: &PacketDest, _zone: DestZone) -> EgressVerdict {
-        EgressVerdict::Allow
+        EgressVerdict::Allow(RuleTag(1))
     }
 
     fn decide_address(
@@ -30,13 +32,23 @@ impl EgressPolicy for OpenPolicy {
         _port: u16,
         _protocol: Protocol,
         _zone: DestZone,
-    ) -> EgressVerdict {
-        EgressVerdict::Allow
+    ) -> AddressVerdict {
+        AddressVerdict::Allow
     }
 
     fn allows_name(&self, _name: &DomainName) -> bool {
         true
     }
+
+    fn note_uses(&self, _rule: RuleTag, _count: u64) {}
+
+    fn rule_to_go_on(&self, connection: &DialedConnection) -> Option<RuleTag> {
+        Some(connection.rule)
+    }
+
+    fn note_opened(&self, _rule: RuleTag) {}
+
+    fn note_closed(&self, _rule: RuleTag) {}
 }
 
 /// Ordinary sockets, or none because of too many open files.

@@ -11,10 +11,12 @@ use terok_clearance::{Dest, RuleLifetime, Scope};
 use crate::inbox::Row;
 
 mod scope_duration;
+mod scope_override;
 mod scope_refusal;
 
 pub(crate) use scope_duration::format_seconds;
 pub use scope_duration::{ScopeDuration, ScopeDurationError};
+pub use scope_override::{ScopeLifetime, ScopeLifetimeError, ScopeOverride};
 pub use scope_refusal::ScopeRefusal;
 
 /// The name and the lifetime of an answer.

@@ -25,6 +25,8 @@ pub use events::{
 };
 pub use row::{Row, RowNumber, RowNumberError};
 
+pub(crate) use question_id::is_request_number;
+
 use question_id::SandboxIndex;
 use removal::merge_oldest_flow;
 use row::{FailureNotice, RequestFlow, RowEntry, RowKey};

@@ -7,8 +7,10 @@
 use serde::Serialize;
 use serde_json::Value;
 use terok_clearance::client::ProtocolVersion;
-use terok_clearance::wire::clearance2::{ContainerState, Request};
-use terok_clearance::{Action, ContainerId, Decision, Dest, DisplayText, RequestId, ShieldState};
+use terok_clearance::wire::clearance2::{ContainerState, ExplainReply, ListedRule, Request};
+use terok_clearance::{
+    Action, ContainerId, Decision, Dest, DisplayText, RequestId, Scope, ShieldState,
+};
 
 use crate::inbox::{HubId, Inbox, InboxChange, Row, RowEnd, RowNumber};
 use crate::phrases;
@@ -38,6 +40,9 @@ pub(crate) enum ScriptEvent<'a> {
         /// The effect of this process's answer, in words.
         #[serde(skip_serializing_if = "Option::is_none")]
         reach: Option<&'a str>,
+        /// The earlier answer that this one replaced.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        changed: Option<&'a Decision>,
         #[serde(flatten)]
         decision: &'a Decision,
     },
@@ -82,6 +87,52 @@ pub(crate) enum ScriptEvent<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         request: Option<&'a RequestId>,
     },
+    /// A rule in force.
+    Rule {
+        /// The name out of its sandbox: `web:r12`.
+        name: String,
+        hub: String,
+        sandbox: &'a DisplayText,
+        #[serde(flatten)]
+        rule: &'a ListedRule,
+    },
+    /// The end of a list of rules.
+    Rules { rules: usize },
+    /// Rules were revoked.
+    Revoked {
+        hub: String,
+        sandbox: &'a DisplayText,
+        rules: &'a [ListedRule],
+        /// The number of connections that were ended.
+        ended: u64,
+    },
+    /// No sandbox has such a rule.
+    #[serde(rename = "missing_rule")]
+    MissingRule {
+        name: DisplayText,
+        reason: &'a DisplayText,
+    },
+    /// What the rules do with a destination.
+    Explained {
+        hub: String,
+        sandbox: &'a DisplayText,
+        dest: &'a DisplayText,
+        #[serde(flatten)]
+        reply: &'a ExplainReply,
+        /// What happens and why, in words.
+        because: String,
+        /// What would change it, in words, with the commands.
+        change: Vec<String>,
+    },
+    /// The bypass of a sandbox started or ended.
+    Bypass {
+        hub: String,
+        sandbox: &'a DisplayText,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        rule: Option<&'a ListedRule>,
+        /// The number of connections that were ended.
+        ended: u64,
+    },
     /// A question ended without an answer.
     Withdrawn {
         row: u64,
@@ -90,7 +141,14 @@ pub(crate) enum ScriptEvent<'a> {
         reason: String,
     },
     /// An answer was sent.
-    Sent { row: u64, action: Action },
+    Sent {
+        row: u64,
+        action: Action,
+        /// The scope of the answer.
+        scope: Scope,
+        /// What the answer opens or closes, in words.
+        reach: String,
+    },
     /// An answer or an input line was refused; nothing was sent.
     Refused {
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -175,7 +233,7 @@ impl<'a> ScriptQuestion<'a> {
             hub: row.hub().to_string(),
             interface: interface_name(row.protocol_version()),
             request: row.request(),
-            opens: phrases::describe_allow_effect(row),
+            opens: phrases::describe_own_effect(row),
             addresses: row.addresses(),
             ports: row.ports().iter().map(|(port, _)| *port).collect(),
             blocked: row.count(),
@@ -236,6 +294,7 @@ pub(crate) fn change_event<'a>(
             row: Some(row.number().get()),
             hub: row.hub().to_string(),
             reach: None,
+            changed: None,
             decision,
         },
         InboxChange::Ended(row, end) => ScriptEvent::Withdrawn {

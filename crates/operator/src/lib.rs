@@ -20,7 +20,10 @@ pub mod script;
 mod session;
 mod text_wrap;
 
-pub use answer_scope::{AnswerScope, ScopeChoice, ScopeDuration, ScopeDurationError, ScopeRefusal};
+pub use answer_scope::{
+    AnswerScope, ScopeChoice, ScopeDuration, ScopeDurationError, ScopeLifetime, ScopeLifetimeError,
+    ScopeOverride, ScopeRefusal,
+};
 pub use session::{Session, SessionOptions};
 
 use tokio::task::JoinError;

@@ -27,10 +27,10 @@ pub use connection::{
     describe_lookup, describe_parents, describe_process, describe_waiting, describe_zone,
 };
 pub use effect::{
-    describe_answer_lifetime, describe_answered_scope, describe_effect, describe_previous,
-    describe_reach,
+    describe_addresses, describe_answer_lifetime, describe_answered_scope, describe_effect,
+    describe_offers, describe_own_effect, describe_previous, describe_reach,
 };
-pub(crate) use effect::{describe_names, format_age};
+pub(crate) use effect::{describe_names, format_age, past_participle};
 pub use unicode_name::unicode_name;
 
 /// Returns the name of the sandbox: `project/task (name)` if known, otherwise a name or the id.

@@ -4,13 +4,14 @@
 //! On a terminal, lines are broken between words, and messages do not mix with the line that is
 //! being typed.
 //!
-//! Only an answer (`a N`, `d N` or a JSON answer) writes a rule. The end of the input, `q`, a
+//! Only an answer (`a N`, `d N` or a JSON answer) writes a rule, and only `revoke` ends one. The end of the input, `q`, a
 //! signal and a lost hub write none.
 
 mod command;
 mod input;
 mod line_editor;
 mod rate_limit;
+mod rule_calls;
 pub(crate) mod view;
 
 use std::collections::BTreeSet;
@@ -21,6 +22,7 @@ use tokio::io::AsyncRead;
 use tokio::time::Instant;
 
 use crate::Session;
+use crate::answer_scope::{ScopeChoice, ScopeOverride};
 use crate::bell::{BellChoice, QuestionBell};
 use crate::inbox::{InboxChange, Row, RowNumber};
 use crate::text_wrap::wrap_lines;
@@ -29,6 +31,7 @@ use command::PromptCommand;
 use input::{PromptInput, TypedInput};
 use line_editor::{EditorStep, LineEditor};
 use rate_limit::PromptRateLimiter;
+use rule_calls::RuleCalls;
 use view::text::MAX_ROWS_AT_START;
 use view::{PromptMessage, render};
 
@@ -98,6 +101,7 @@ pub async fn run_prompt<T>(
         unshown: BTreeSet::new(),
         bell: QuestionBell::new(options.bell),
         start: Instant::now(),
+        rule_calls: RuleCalls::default(),
     };
     tokio::select! {
         biased;
@@ -119,6 +123,7 @@ struct LinePrompt<W> {
     unshown: BTreeSet<RowNumber>,
     bell: QuestionBell,
     start: Instant,
+    rule_calls: RuleCalls,
 }
 
 impl<W: Write> LinePrompt<W> {
@@ -127,7 +132,7 @@ impl<W: Write> LinePrompt<W> {
         let mut open = true;
         self.write_message(&PromptMessage::Greeting(place))?;
         self.announce_ready()?;
-        while open || self.session.unanswered() > 0 {
+        while open || self.session.unanswered() > 0 || !self.rule_calls.is_empty() {
             tokio::select! {
                 biased;
                 typed = input.next(), if open && self.synced => {
@@ -143,6 +148,9 @@ impl<W: Write> LinePrompt<W> {
                 }
                 rows = self.rate_limiter.next_suppressed_count() => {
                     self.write_message(&PromptMessage::Suppressed(rows))?;
+                }
+                reply = self.rule_calls.next() => {
+                    self.write_message(&PromptMessage::Rules(&reply))?;
                 }
                 changes = self.session.next() => {
                     self.show_changes(&changes)?;
@@ -219,10 +227,15 @@ impl<W: Write> LinePrompt<W> {
                 action,
                 rows,
                 request,
+                scope,
             }) => {
                 for row in rows {
-                    self.answer_row(row, action, request.as_ref())?;
+                    self.answer_row(row, action, request.as_ref(), &scope)?;
                 }
+            }
+            Ok(PromptCommand::Rules) => self.rule_calls.list(self.session.clients()),
+            Ok(PromptCommand::Revoke(rule)) => {
+                self.rule_calls.revoke(self.session.clients(), rule);
             }
             Err(error) => self.write_message(&PromptMessage::InvalidCommand(line, &error))?,
         }
@@ -234,6 +247,7 @@ impl<W: Write> LinePrompt<W> {
         row: RowNumber,
         action: Action,
         request: Option<&RequestId>,
+        scope: &ScopeOverride,
     ) -> io::Result<()> {
         if let (Some(request), Some(found)) = (request, self.session.inbox().row(row))
             && self.session.inbox().find_row(found.hub(), request.as_str()) != Some(row)
@@ -245,8 +259,12 @@ impl<W: Write> LinePrompt<W> {
             let reason = format!("row {row} was not shown yet; l lists it; nothing was sent");
             return self.write_message(&PromptMessage::Refused(row, DisplayText::new(&reason)));
         }
-        match self.session.answer(row, action) {
-            Ok(()) => self.write_message(&PromptMessage::Sent(row, action)),
+        let scope = self.session.inbox().row(row).map_or_else(
+            || ScopeChoice::Run.scope(), // such a row is refused anyway
+            |row| scope.scope_for(row),
+        );
+        match self.session.answer_with(row, action, &scope) {
+            Ok(()) => self.write_message(&PromptMessage::Sent(row, action, &scope)),
             Err(refusal) => self.write_message(&PromptMessage::NotSent(row, &refusal)),
         }
     }

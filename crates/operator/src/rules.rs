@@ -4,6 +4,14 @@
 //! [`Session::client`](crate::Session::client) returns the client of a hub, which lists and revokes
 //! its rules.
 
+mod explanation;
+mod rule_survey;
+
+pub use explanation::{
+    ExplainTarget, ExplainTargetError, Explanation, bypass_json, describe_bypass,
+};
+pub use rule_survey::{HubRules, RevokeOutcome, RuleGap, RuleSurvey, describe_ended, is_silent};
+
 use std::time::Duration;
 
 use terok_clearance::wire::clearance2::ListedRule;
@@ -50,6 +58,23 @@ pub fn describe_rule(rule: &ListedRule, now: Timestamp) -> RuleRow {
         uses: describe_uses(rule, now),
         open: rule.open,
         is_spent: rule.spent,
+    }
+}
+
+impl RuleRow {
+    /// Returns where the rule comes from and what it did, in one line.
+    pub fn details(&self) -> String {
+        let by = if self.by.is_empty() {
+            String::new()
+        } else {
+            format!(" by {}", self.by)
+        };
+        let open = match self.open {
+            0 => String::new(),
+            1 => "; 1 open now".to_owned(),
+            open => format!("; {open} open now"),
+        };
+        format!("{}{by}, {} ago; {}{open}", self.origin, self.age, self.uses)
     }
 }
 

@@ -1,15 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The engine of the commands `list`, `allow`, `deny` and `watch`.
+//! The engine of the commands `list`, `allow`, `deny` and `watch`, and of those about rules.
 //!
 //! A snapshot waits a limited time for every hub, and reports each hub that did not respond.
 
 mod answer;
+mod answer_outcome;
+mod rule_hubs;
 mod selector;
 mod snapshot;
 mod table;
 mod watch;
 
-pub use answer::{ScriptAnswer, ScriptExpectation, ScriptOutcome};
+pub use answer::{ScriptAction, ScriptExpectation};
+pub use answer_outcome::{ScriptAnswer, ScriptOutcome};
+pub use rule_hubs::{SandboxHub, SelectSandboxError};
+pub(crate) use selector::hub_sandbox_name;
 pub use selector::{SandboxSelector, SandboxSelectorError};
 pub use snapshot::{PendingSnapshot, take_snapshot};
 pub use watch::{WatchOptions, watch_hubs};

@@ -18,7 +18,7 @@
 //!         if let InboxChange::Added(number) = change
 //!             && let Some(row) = session.inbox().row(number)
 //!         {
-//!             println!("[{number}] allow opens {}", phrases::describe_allow_effect(row));
+//!             println!("[{number}] allow opens {}", phrases::describe_own_effect(row));
 //!             session.answer(number, Action::Deny)?;
 //!         }
 //!     }
@@ -175,6 +175,13 @@ impl Session {
     /// connected.
     pub fn client(&self, hub: &HubId) -> Option<Client> {
         self.hubs.client(hub)
+    }
+
+    /// Returns the clients of the connected hubs.
+    pub(crate) fn clients(&self) -> Vec<(HubId, Client)> {
+        let connected = self.inbox.hubs().filter(|(_, connected)| *connected);
+        let clients = connected.filter_map(|(hub, _)| Some((hub.clone(), self.client(hub)?)));
+        clients.collect()
     }
 
     /// Returns `true` until the socket of `hub` is gone.

@@ -2,7 +2,8 @@
 //! Decides by rules whether a destination is allowed, denied, or a question.
 //!
 //! Pure: no I/O and no clock. [`RuleTable`] holds the rules; the caller resolves names, finds the
-//! zone of an address, and passes the time.
+//! zone of an address, and passes the time. [`RuleFile`] is the text form of rules, and
+//! [`bundled_profile`] returns the rule files that come with the program.
 
 #![cfg_attr(
     not(test),
@@ -14,13 +15,22 @@
     )
 )]
 
+mod bundled_profiles;
+mod profile_name;
 mod rule;
+mod rule_file;
 mod rule_table;
 mod wider_names;
 
+pub use bundled_profiles::{bundled_profile, bundled_profile_names};
+pub use profile_name::{ProfileName, ProfileNameError};
 pub use rule::{
     BootInstant, PolicyRule, RuleId, RuleIdParseError, RuleOrigin, RuleSpec, RuleTerm, RuleTier,
     RuleUsage,
+};
+pub use rule_file::{
+    FileRule, MAX_FILE_RULES, MAX_RULE_FILE_BYTES, MAX_RULE_LINE_BYTES, RuleEditError, RuleFile,
+    RuleFileEdit, RuleFileError, RuleLineError, RuleLineProblem,
 };
 pub use rule_table::{
     BypassRule, HOST_NAME, MAX_RULES, RuleTable, RuleTableFull, RuleVerdict, TableRule,

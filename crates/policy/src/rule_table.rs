@@ -158,6 +158,11 @@ impl RuleTable {
         self.bypass.take()
     }
 
+    /// Returns the end of the bypass, if there is a bypass with an end, also if it has passed.
+    pub fn bypass_end(&self) -> Option<BootInstant> {
+        self.bypass.as_ref()?.until
+    }
+
     /// Returns the bypass, if there is one that has not ended.
     pub fn bypass(&self, now: BootInstant) -> Option<&BypassRule> {
         let bypass = self.bypass.as_ref()?;

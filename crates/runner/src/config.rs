@@ -3,9 +3,11 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use desktop::PopupDesktopConfig;
 use netns::sandbox::SandboxLimits;
+use settings::OrganisationPolicy;
 use supervisor::{HoldLimit, ProxySettings, PublishSpec};
 use terok_clearance::DestPattern;
 use tui::{Hotkey, TuiOptions};
@@ -35,6 +37,10 @@ pub struct RunConfig {
     pub shared_sockets: Vec<PathBuf>,
     /// Destinations to allow from the start.
     pub allowed: Vec<DestPattern>,
+    /// Destinations to deny from the start.
+    pub denied: Vec<DestPattern>,
+    /// The limits of the organisation; `None` without any.
+    pub organisation: Option<Arc<OrganisationPolicy>>,
     /// The ports of the sandbox that are published on the host.
     pub published: Vec<PublishSpec>,
     /// Connections to names are checked for the server name that they ask for.

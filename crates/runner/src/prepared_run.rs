@@ -4,14 +4,16 @@
 use std::ffi::OsString;
 use std::io::{self, Read as _};
 use std::path::Path;
+use std::sync::Arc;
 
 use names::{HostResolver, read_host_labels, read_search_domains};
 use netns::ProcessHandle;
 use netns::gateway::GatewayNetns;
 use netns::sandbox::{RunningSandbox, Sandbox};
-use supervisor::{DialedConfig, DialedStartError, DialedSupervisor, HostSockets};
+use policy::{RuleOrigin, RuleSpec, RuleTerm};
+use supervisor::{DialedConfig, DialedPolicy, DialedStartError, DialedSupervisor, HostSockets};
 use terok_clearance::socket::RuntimeDir;
-use terok_clearance::{ContainerId, DisplayText, DomainName, Dossier};
+use terok_clearance::{Action, ContainerId, DisplayText, DomainName, Dossier, Timestamp};
 use tokio::sync::mpsc;
 
 use crate::controlling_tty::ControllingTty;
@@ -119,7 +121,8 @@ fn start_supervisor(
         dossier: build_dossier(config.name.as_deref(), &config.command),
         process,
         gateway,
-        allowed: config.allowed.clone(),
+        policy: start_policy(config),
+        kept_changed: Arc::default(),
         runtime_dir: RuntimeDir::new(&config.runtime_dir),
         published: config.published.clone(),
         hold: config.hold,
@@ -135,6 +138,24 @@ fn start_supervisor(
         DialedStartError::Publish(error) => RunError::Publish(error),
         error => RunError::StartSupervisor(error),
     })
+}
+
+/// Returns the rules of the sandbox at its start.
+fn start_policy(config: &RunConfig) -> DialedPolicy {
+    let since = Timestamp::now();
+    let rules = config.allowed.iter().map(|pattern| RuleSpec {
+        pattern: pattern.clone(),
+        action: Action::Allow,
+        term: RuleTerm::Run,
+        origin: RuleOrigin::Flag,
+        by: DisplayText::default(),
+        since,
+    });
+    DialedPolicy {
+        rules: rules.collect(),
+        allows_bypass: true,
+        ..DialedPolicy::default()
+    }
 }
 
 /// Returns the names that a search domain makes of the names of one label in the host's hosts file.

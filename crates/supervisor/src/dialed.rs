@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The supervisor of a sandbox without a connection of its own: every connection is dialed for it.
 
+mod boot_clock;
+mod kept;
 mod question_sink;
+mod refusal_log;
 mod rules;
 
 use std::io;
@@ -22,15 +25,19 @@ use reader::nflog::NflogBindError;
 use reader::socket_owner::ProcessScan;
 use terok_clearance::nflog::{HELD_CONNECTIONS_GROUP, OTHER_PACKETS_GROUP};
 use terok_clearance::socket::{RuntimeDir, SocketBindError};
-use terok_clearance::{ContainerId, DestPattern, DomainName, Dossier};
+use terok_clearance::{ContainerId, DisplayText, DomainName, Dossier};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::sandbox_service::SandboxService;
 use crate::who_asks::WhoAsks;
 use crate::{SupervisorExit, SupervisorServeError, TraceObserver};
 
+use boot_clock::BootAlarm;
 use question_sink::{QuestionIdentity, QuestionSink};
 use rules::DialedRules;
+
+pub use kept::{DialedPolicy, KeptAnswers, KeptPlace, KeptRule, LongestAnswer};
 
 /// Maximum packets handled before other events get their turn.
 const PACKETS_PER_TURN: usize = 64;
@@ -46,8 +53,10 @@ pub struct DialedConfig<N, D> {
     pub process: ProcessHandle,
     /// The gateway of the sandbox; `None` for a sandbox without any connection.
     pub gateway: Option<GatewayNetns>,
-    /// What is allowed from the start.
-    pub allowed: Vec<DestPattern>,
+    /// The rules at the start, and the limits of answers.
+    pub policy: DialedPolicy,
+    /// Notified when a file of kept answers may have changed.
+    pub kept_changed: Arc<Notify>,
     /// The operator's runtime directory, with the sockets of the hubs.
     pub runtime_dir: RuntimeDir,
     /// The ports of the sandbox that are published on the host.
@@ -89,9 +98,15 @@ pub enum DialedStartError {
     /// The packet log could not be opened.
     #[error("the packet log of the gateway could not be opened")]
     PacketLog(#[from] NflogBindError),
-    /// Too many destinations are allowed from the start.
-    #[error("the allowed destinations could not be stored")]
+    /// There are too many rules at the start.
+    #[error("the rules could not be stored")]
     Allow(#[from] policy::RuleTableFull),
+    /// A file of kept answers could not be read.
+    #[error("{0}")]
+    Kept(DisplayText),
+    /// The alarm for the ends of rules could not be created.
+    #[error("the alarm for the ends of rules could not be created")]
+    Alarm(#[source] io::Error),
     /// A port could not be published.
     #[error(transparent)]
     Publish(#[from] PublishError),
@@ -105,6 +120,7 @@ pub enum DialedStartError {
 pub struct DialedSupervisor<N, D> {
     service: SandboxService,
     rules: DialedRules,
+    alarm: BootAlarm,
     /// The gateway, and two sockets for the list of the sandbox's sockets.
     gateway: Option<(OpenGateway, [OwnedFd; 2])>,
     published: PublishedPorts,
@@ -139,7 +155,8 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
             dossier,
             process,
             gateway,
-            allowed,
+            policy,
+            kept_changed,
             runtime_dir,
             published,
             hold,
@@ -158,6 +175,8 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
             .map(|gateway| OpenGateway::open(gateway, &process))
             .transpose()?;
         let inside = process.try_clone().map_err(DialedStartError::Process)?;
+        let rules = DialedRules::new(policy, kept_changed)?;
+        rules.load_kept().map_err(DialedStartError::Kept)?;
         Ok(Self {
             published: PublishedPorts::bind(&published)?,
             inside: SandboxSockets::new(NetnsRef::OfProcess(inside)),
@@ -167,7 +186,8 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
                 process,
                 &runtime_dir,
             )?,
-            rules: DialedRules::new(allowed)?,
+            rules,
+            alarm: BootAlarm::new().map_err(DialedStartError::Alarm)?,
             gateway,
             container,
             dossier,
@@ -207,6 +227,7 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
         let Self {
             service,
             rules,
+            alarm,
             gateway,
             published,
             inside,
@@ -221,6 +242,8 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
             forwarder,
         } = self;
         let hub = SandboxService::create_hub(rules.clone());
+        let (ends, files) = (rules.clone(), rules.clone());
+        let last = rules.clone();
         let init = service.process().pid();
         let gateway = gateway.map(|(gateway, [who_asks, sockets_inside])| {
             let who_asks = WhoAsks::start(who_asks, ProcessScan::below(init), Arc::clone(&hub));
@@ -236,6 +259,7 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
                 check_server_names,
                 answerers: hub.answerers(),
                 expects_operator,
+                connections: rules.connections(),
                 sink: QuestionSink::new(
                     Arc::clone(&hub),
                     rules,
@@ -257,10 +281,14 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
                 biased;
                 () = stop.cancelled() => Ok(()),
                 ended = gateway => ended,
+                Err(error) = ends.follow_ends(alarm) => Err(SupervisorServeError::Alarm(error)),
+                () = files.follow_kept() => Ok(()),
                 Err(error) = published.serve(Arc::new(inside)) => Err(error.into()),
             }
         };
-        service.serve(hub, work, || {}).await
+        let served = service.serve(hub, work, || {}).await;
+        last.report_last_connections();
+        served
     }
 }
 

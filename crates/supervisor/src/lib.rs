@@ -27,11 +27,14 @@ mod who_asks;
 
 pub use classic_hub::serve_classic_hub;
 pub use config::{AllowedDest, AllowedDestError, NameAccess, SupervisorConfig};
-pub use dialed::{DialedConfig, DialedStartError, DialedSupervisor};
+pub use dialed::{
+    DialedConfig, DialedPolicy, DialedStartError, DialedSupervisor, KeptAnswers, KeptPlace,
+    KeptRule, LongestAnswer,
+};
 pub use egress::dial::HostSockets;
 pub use egress::proxy::{ProxySettings, ProxyUrlError, ProxyVariableError};
 pub use egress::publish::{PublishError, PublishSpec, PublishSpecError, PublishedPort};
-pub use egress::{EgressNotice, HoldLimit};
+pub use egress::{ClosedConnection, ConnectionEnd, EgressNotice, HoldLimit, LiveConnection};
 pub use name_server::NameServerBindError;
 pub use sandbox_resolvers::{
     ResolverRefusal, SandboxResolvers, SandboxResolversError, find_sandbox_resolvers,
@@ -40,4 +43,4 @@ pub use served_names::{NameServerConfig, SandboxLookup};
 pub use supervisor::{
     FirewallBypass, Supervisor, SupervisorExit, SupervisorServeError, SupervisorStartError,
 };
-pub use trace::{TraceEvent, TraceObserver};
+pub use trace::{RuleEnd, TraceEvent, TraceObserver};

@@ -9,11 +9,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use egress::{HeldCount, HoldLimit};
-use hub::{Claim, DecisionEnforcer};
+use hub::{Claim, DecisionEnforcer, ScopeOffer};
 use shield::NftShield;
 use terok_clearance::{
     Action, BlockedPacket, Dest, DisplayText, DomainName, EnforcementOutcome, Protocol, RequestId,
-    Scope, Target, error_chain,
+    RuleLifetime, Scope, Target, error_chain,
 };
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -238,6 +238,8 @@ impl ShieldEnforcer {
                     request,
                     dest,
                     action,
+                    scope: claim.scope(),
+                    by: claim.by(),
                     duration,
                 });
                 EnforcementOutcome::Applied
@@ -270,6 +272,13 @@ impl HeldQuestion {
 impl DecisionEnforcer for ShieldEnforcer {
     fn supports_ports(&self) -> bool {
         true
+    }
+
+    fn offered_scopes(&self) -> ScopeOffer {
+        ScopeOffer {
+            wider_names: false,
+            lifetimes: &[RuleLifetime::Once, RuleLifetime::Sandbox],
+        }
     }
 
     async fn enforce(&self, claim: Claim) -> EnforcementOutcome {

@@ -155,6 +155,9 @@ pub enum SupervisorServeError {
     /// The engine of the gateway failed.
     #[error("connections can no longer be made")]
     Egress(#[from] egress::EgressError),
+    /// The alarm for the ends of rules failed.
+    #[error("rules can no longer be ended in time")]
+    Alarm(#[source] io::Error),
     /// A published port failed.
     #[error(transparent)]
     Publish(#[from] egress::publish::PublishPanicked),

@@ -19,6 +19,7 @@ use crate::bell::BellArgs;
 use crate::error::error_causes;
 use crate::exit::is_terminal_closed;
 use crate::output::OutputError;
+use crate::settings_merge::merged_bell;
 use crate::{CommandContext, CommandError, CommandStatus, StopSignals, block_on};
 use runner::raise_open_files_limit;
 
@@ -91,6 +92,7 @@ const fn prompt_format(context: &CommandContext) -> OutputFormat {
 
 /// Asks until the operator, the end of input or a signal ends it.
 fn run_clearance(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandError> {
+    let bell = merged_bell(args.bell, context.settings.get()?)?.value;
     raise_open_files_limit();
     block_on(async {
         let mut stop = StopSignals::catch()?;
@@ -130,11 +132,7 @@ fn run_clearance(args: Args, context: &CommandContext) -> Result<CommandStatus, 
         let is_terminal = std::io::stdout().is_terminal();
         let options = PromptOptions {
             format,
-            bell: if has_bell {
-                args.bell.choice()
-            } else {
-                BellChoice::Off
-            },
+            bell: if has_bell { bell } else { BellChoice::Off },
             color: context.output.colors().stdout,
             columns: is_terminal.then_some(terminal_columns as fn() -> usize),
             shows_typed_line: typing.is_some(),

@@ -61,6 +61,15 @@ pub(super) struct HubArgs {
 }
 
 impl HubArgs {
+    /// Returns the hubs of every sandbox, or the one at a socket.
+    pub(super) const fn of_every_sandbox(socket: Option<PathBuf>, timeout: u32) -> Self {
+        Self {
+            socket,
+            container: None,
+            timeout,
+        }
+    }
+
     /// Queries the hubs.
     pub(super) async fn query_snapshot(
         self,

@@ -35,7 +35,8 @@ on standard error.
 Environment:
   TEROK_CLEARANCE_NOTIFY_EVENTS  kinds of popups, separated by commas or spaces: blocked, verdict,
                                  shield_up, shield_down, container_started, container_exited, all;
-                                 empty: none; unset: blocked verdict
+                                 empty: none; unset: events of [notify] in your config.toml, else
+                                 blocked verdict
   DBUS_SESSION_BUS_ADDRESS       the desktop's bus; unset: bus in the runtime directory
   TERMINAL                       terminal emulator for Open; unset: xdg-terminal-exec or another
                                  known one; without one, or without a display, there is no Open

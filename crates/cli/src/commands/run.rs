@@ -3,6 +3,7 @@
 
 mod env_file;
 mod memory_size;
+mod merged_run;
 mod notices;
 mod summary;
 
@@ -15,7 +16,7 @@ use clap::ValueEnum;
 use desktop::PopupDesktopConfig;
 use runner::{
     HoldLimit, NetworkChoice, PopupChoice, PreparedRun, ProxySettings, ProxyUrlError, PublishSpec,
-    RunConfig, RunScreen, SandboxLimits,
+    RunConfig, RunScreen,
 };
 use terok_clearance::{DestPattern, DestPatternError};
 use tracing::level_filters::LevelFilter;
@@ -24,11 +25,15 @@ use super::tui;
 use crate::bell::BellArgs;
 use crate::desktop::popup_desktop_config;
 use crate::environment::UserEnvironment;
+use crate::settings_files::read_organisation;
 use crate::{CommandContext, CommandError, CommandStatus, block_on};
 
 pub use env_file::{EnvFileError, EnvLineProblem};
 
-use memory_size::MemorySize;
+pub(crate) use memory_size::MemorySize;
+pub(crate) use merged_run::{limited_hold, merged_hotkey};
+
+use merged_run::{MergedRun, merge_run};
 use notices::TerminalReporter;
 
 const AFTER_HELP: &str = "\
@@ -82,6 +87,10 @@ question open. Ctrl-G twice is passed on to the command, and all other keys are 
 --hotkey KEY or the variable TEROK_CLEARANCE_HOTKEY it is another key: ctrl-X, alt-X or F1 to F24.
 Without a terminal, and with TERM=dumb, answer with `terok-clearance clearance` elsewhere.
 
+Defaults for --allow, --hold, --ui and others stand in config.toml in ~/.config/terok-clearance;
+`terok-clearance config show` prints what counts and why, `config example` a file with every key.
+Your organisation can set limits in /etc/terok-clearance/policy.toml.
+
 Exit status: that of the command; 128 and the signal's number if a signal ended it; 126 if it could
 not be executed, 127 if it was not found, 125 if the sandbox failed, 2 for wrong arguments.";
 
@@ -93,9 +102,10 @@ pub struct Args {
     /// with /tcp, /udp or /icmp. May be repeated.
     #[arg(long, value_name = "DEST", value_parser = parse_allowed)]
     allow: Vec<DestPattern>,
-    /// How long a connection waits for an answer: 30s, 5m, forever, or 0 to refuse it at once.
-    #[arg(long, value_name = "TIME", default_value_t = HoldLimit::DEFAULT)]
-    hold: HoldLimit,
+    /// How long a connection waits for an answer: 30s, 5m, forever, or 0 to refuse it at once
+    /// [default: 60s].
+    #[arg(long, value_name = "TIME")]
+    hold: Option<HoldLimit>,
     /// Make connections through this proxy: http://HOST:PORT or socks5://HOST:PORT, or `none`
     /// [default: the variables `HTTPS_PROXY`, `http_proxy`, `ALL_PROXY` and `NO_PROXY`].
     #[arg(long, value_name = "URL", value_parser = parse_proxy)]
@@ -108,8 +118,9 @@ pub struct Args {
     #[arg(long, value_name = "PATH")]
     socket: Vec<PathBuf>,
     /// Refuse connections to a name that ask its servers for a name that is not allowed.
-    #[arg(long)]
-    check_sni: bool,
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true,
+        default_missing_value = "true")]
+    check_sni: Option<bool>,
     /// Most processes and threads of the command [default: half of yours, at most 4096].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pids: Option<u32>,
@@ -125,9 +136,9 @@ pub struct Args {
     /// Set the variables in a file: lines KEY=VALUE, or KEY for your value. May be repeated.
     #[arg(long, value_name = "FILE")]
     env_file: Vec<PathBuf>,
-    /// Where questions are asked.
-    #[arg(long, value_enum, default_value_t = RunUiChoice::Auto, value_name = "UI")]
-    ui: RunUiChoice,
+    /// Where questions are asked [default: auto].
+    #[arg(long, value_enum, value_name = "UI")]
+    ui: Option<RunUiChoice>,
     /// The key that shows the questions over the command, such as ctrl-g or f12 [default: ctrl-g].
     #[arg(long, value_name = "KEY")]
     hotkey: Option<Hotkey>,
@@ -165,7 +176,7 @@ impl Args {
 
 /// The values of `--ui`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum RunUiChoice {
+pub(crate) enum RunUiChoice {
     /// On popups if a program of this session shows them, else on the screen of this terminal.
     Auto,
     /// On popups.
@@ -197,12 +208,12 @@ enum NetworkArg {
 
 /// The value of `--proxy`.
 #[derive(Debug, Clone)]
-enum ProxyArg {
+pub(crate) enum ProxyArg {
     Direct,
     Through(Box<ProxySettings>),
 }
 
-fn parse_proxy(text: &str) -> Result<ProxyArg, ProxyUrlError> {
+pub(crate) fn parse_proxy(text: &str) -> Result<ProxyArg, ProxyUrlError> {
     match text {
         "none" => Ok(ProxyArg::Direct),
         url => {
@@ -235,7 +246,7 @@ fn parse_allowed(text: &str) -> Result<DestPattern, AllowArgError> {
 
 /// Runs the command.
 pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandError> {
-    if args.ui == RunUiChoice::Prompt {
+    if args.ui == Some(RunUiChoice::Prompt) {
         return Err(CommandError::RunPrompt);
     }
     let network = args.network.choice()?;
@@ -244,15 +255,20 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
             CommandError::InsideSandbox,
         )));
     }
-    let hotkey = chosen_hotkey(&args, &context.environment);
-    let hotkey = hotkey.map_err(|error| CommandError::RunSetup(Box::new(error)))?;
+    let merged = read_organisation().map_err(CommandError::from);
+    let merged = merged.and_then(|organisation| {
+        let settings = context.settings.get()?;
+        merge_run(&args, &context.environment, settings, organisation)
+    });
+    let merged = merged.map_err(|error| CommandError::RunSetup(Box::new(error)))?;
+    let hotkey = merged.hotkey.value;
     let reporter = TerminalReporter {
         output: context.output,
         hotkey,
         json: context.json,
         quiet: args.quiet,
     };
-    let ended = run_config(args, network, hotkey, context).and_then(|config| {
+    let ended = run_config(args, merged, network, context).and_then(|config| {
         // Before the runtime starts: building a sandbox forks.
         let prepared = PreparedRun::build(config)?;
         block_on(async { Ok(Box::pin(prepared.run(&reporter)).await?) })
@@ -267,16 +283,17 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
 /// Returns the configuration according to the arguments, the environment and the terminal.
 fn run_config(
     args: Args,
+    merged: MergedRun,
     network: NetworkChoice,
-    hotkey: Hotkey,
     context: &CommandContext,
 ) -> Result<RunConfig, CommandError> {
     let environment = &context.environment;
-    if args.ui == RunUiChoice::Tui {
+    let ui = merged.ui.value;
+    if ui == RunUiChoice::Tui {
         tui::require_screen_terminal(context)?;
     }
     let runtime_dir = environment.private_runtime_dir()?.to_owned();
-    let has_ui = !matches!(args.ui, RunUiChoice::None | RunUiChoice::Prompt);
+    let has_ui = !matches!(ui, RunUiChoice::None | RunUiChoice::Prompt);
     let has_screen = has_ui && tui::require_screen_terminal(context).is_ok();
     let variables = environment.variables();
     let files = args.env_file.iter();
@@ -301,19 +318,17 @@ fn run_config(
         config_dir: environment.config_dir().to_owned(),
         state_dir: environment.state_dir().to_owned(),
         shared_sockets: args.socket,
-        allowed: args.allow,
+        allowed: merged.allowed,
+        denied: merged.denied,
+        organisation: merged.organisation,
         published: args.publish,
-        check_server_names: args.check_sni,
-        limits: SandboxLimits {
-            processes: args.pids,
-            memory_bytes: args.memory.map(MemorySize::bytes),
-            open_files: args.open_files,
-        },
+        check_server_names: merged.check_sni.value,
+        limits: merged.limits,
         root_may_nest: args.nested,
         own_program: std::env::current_exe().ok(),
         network,
-        hold: args.hold,
-        proxy: match args.proxy {
+        hold: merged.hold.value,
+        proxy: match merged.proxy.map(|proxy| proxy.value) {
             Some(ProxyArg::Direct) => None,
             Some(ProxyArg::Through(proxy)) => Some(*proxy),
             None => proxy_of_environment(environment)?,
@@ -321,29 +336,20 @@ fn run_config(
         hosts_file: HOSTS_FILE.into(),
         resolv_conf: RESOLV_CONF.into(),
         screen: has_screen.then(|| RunScreen {
-            hotkey,
+            hotkey: merged.hotkey.value,
             // An operator who did not ask for popups may not see this desktop (ssh).
-            announces_questions: args.ui != RunUiChoice::Desktop,
+            announces_questions: ui != RunUiChoice::Desktop,
             options: TuiOptions {
                 shares_thread: true,
-                ..tui::tui_options(context, args.bell.choice())
+                ..tui::tui_options(context, merged.bell.value)
             },
         }),
-        popups: match args.ui {
+        popups: match ui {
             RunUiChoice::Auto => PopupChoice::IfRunning(popups()?),
             RunUiChoice::Desktop => PopupChoice::Required(popups()?),
             RunUiChoice::Tui | RunUiChoice::None | RunUiChoice::Prompt => PopupChoice::Off,
         },
     })
-}
-
-/// Returns the hotkey of the arguments, else of the environment, else the default.
-fn chosen_hotkey(args: &Args, environment: &UserEnvironment) -> Result<Hotkey, CommandError> {
-    match (args.hotkey, environment.hotkey()) {
-        (Some(hotkey), _) => Ok(hotkey),
-        (None, Some(name)) => name.parse().map_err(CommandError::HotkeyVariable),
-        (None, None) => Ok(Hotkey::DEFAULT),
-    }
 }
 
 /// The host's names, `hosts(5)`.

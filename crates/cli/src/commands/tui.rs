@@ -13,6 +13,7 @@ use terok_clearance::socket::RuntimeDir;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::bell::BellArgs;
+use crate::settings_merge::merged_bell;
 use crate::timezone::system_time_zone;
 use crate::{CommandContext, CommandError, CommandStatus, StopSignals, block_on};
 use runner::raise_open_files_limit;
@@ -52,6 +53,7 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
     let environment = &context.environment;
     reject_json(context)?;
     require_screen_terminal(context)?;
+    let bell = merged_bell(args.bell, context.settings.get()?)?.value;
     raise_open_files_limit();
     block_on(async {
         let mut stop = StopSignals::catch()?;
@@ -76,7 +78,7 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
                 (session, hub_source)
             }
         };
-        let options = tui_options(context, args.bell.choice());
+        let options = tui_options(context, bell);
         let stopped = async {
             tokio::select! {
                 status = stop.wait() => status,

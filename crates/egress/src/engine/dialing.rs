@@ -16,7 +16,7 @@ use super::ZonedDest;
 use crate::dial::{DialError, DialSockets, UnreachablePart, connect_udp, dial_tcp};
 use crate::packet_build::IcmpErrorKind;
 use crate::proxy::{ProxyServer, connect_through};
-use crate::{EgressNotice, EgressPolicy, EgressVerdict, ProxySettings};
+use crate::{AddressVerdict, EgressNotice, EgressPolicy, ProxySettings};
 
 /// Maximum time of a lookup and a dial together; a program waits no longer with its own.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(130);
@@ -177,12 +177,12 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets> Dialer<P, N, D> {
                 .policy
                 .decide_address(name, address, dest.port, dest.protocol, zone);
             match judged {
-                EgressVerdict::Allow => allowed.push(at(address)),
-                EgressVerdict::Ask => {
+                AddressVerdict::Allow => allowed.push(at(address)),
+                AddressVerdict::Ask => {
                     asked.get_or_insert((address, zone));
                 }
-                EgressVerdict::Deny => denied = true,
-                EgressVerdict::Floor => {}
+                AddressVerdict::Deny => denied = true,
+                AddressVerdict::Floor => {}
             }
         }
         match asked {
@@ -224,6 +224,11 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets> Dialer<P, N, D> {
             protocol: Protocol::TCP,
         };
         self.proxy_for(&dest).is_some()
+    }
+
+    /// Returns `true` for a destination whose connections go through a proxy.
+    pub(crate) fn is_proxied_dest(&self, dest: &PacketDest) -> bool {
+        self.proxy_for(dest).is_some()
     }
 
     /// Returns `true` if both are one address, or addresses of this host.

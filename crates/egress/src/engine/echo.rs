@@ -61,10 +61,14 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets, S: EgressSink> EgressEngine
     /// Pings, refuses, or asks about a destination.
     fn decide_ping(&mut self, request: EchoRequest, destination: ZonedDest) {
         match self.decide(&destination.dest, destination.zone) {
-            EgressVerdict::Allow => self.ping(request, destination.dest),
+            EgressVerdict::Allow(rule) => {
+                self.policy.note_uses(rule, 1);
+                self.ping(request, destination.dest);
+            }
             // Another ping follows in a second, so that none needs to wait.
             EgressVerdict::Ask => drop(self.ask(&destination, request.key)),
-            EgressVerdict::Deny => {
+            EgressVerdict::Deny(rule) => {
+                self.report_refused(&destination.dest, rule);
                 self.send_icmp_error(&request.packet, IcmpErrorKind::AdministrativelyProhibited);
             }
             EgressVerdict::Floor => {

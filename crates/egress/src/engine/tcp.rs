@@ -15,10 +15,11 @@ use super::dialing::DialRefusal;
 use super::{AskOutcome, EgressEngine, MAX_DIALS, TaskEnd, ZonedDest};
 use crate::dial::{DialError, DialSockets};
 use crate::held_connections::{ConnectionKey, FirstPacket, HeldConnection, HoldState};
+use crate::live_connections::{ConnectionEnd, ConnectionGuard, DialedConnection};
 use crate::packet_build::{
     IcmpErrorKind, ParsedPacket, TransportFields, icmp_error, replay_syn, reset_for,
 };
-use crate::relay::{RelayStats, relay_tcp, relay_tcp_checked};
+use crate::relay::{RelayEnd, relay_tcp, relay_tcp_checked};
 use crate::{EgressNotice, EgressPolicy, EgressSink, EgressVerdict};
 
 /// Maximum time between the repeated first packet and the accepted connection: the sandbox's kernel
@@ -31,10 +32,18 @@ pub(super) struct HandOver {
     outside: TcpStream,
     /// Keeps a descriptor free for the accepted connection.
     reserved: Option<OwnedFd>,
-    address: SocketAddr,
-    dest: PacketDest,
+    dialed: DialedConnection,
     sequence: u32,
     since: Instant,
+}
+
+impl From<RelayEnd> for ConnectionEnd {
+    fn from(end: RelayEnd) -> Self {
+        match end {
+            RelayEnd::Closed => Self::Closed,
+            RelayEnd::Reset(_) | RelayEnd::Failed(..) => Self::Broken,
+        }
+    }
 }
 
 impl<P: EgressPolicy, N: NameLookup, D: DialSockets, S: EgressSink> EgressEngine<P, N, D, S> {
@@ -102,13 +111,15 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets, S: EgressSink> EgressEngine
         destination: &ZonedDest,
     ) {
         match self.decide(&destination.dest, destination.zone) {
-            EgressVerdict::Allow => {
-                held.state = HoldState::Dialing;
+            EgressVerdict::Allow(rule) => {
+                self.policy.note_uses(rule, 1);
+                held.state = HoldState::Dialing(rule);
                 self.held.insert(key, held);
                 self.dial_connection(key);
             }
-            EgressVerdict::Deny => {
+            EgressVerdict::Deny(rule) => {
                 self.held.remove(&key);
+                self.report_refused(&destination.dest, rule);
                 self.reset(&held.packet);
             }
             EgressVerdict::Floor => {
@@ -182,9 +193,22 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets, S: EgressSink> EgressEngine
         };
         match result {
             Ok((outside, address)) => {
-                let Some(packet) = replay_syn(&held.packet) else {
+                let HoldState::Dialing(rule) = held.state else {
                     return self.reset(&held.packet);
                 };
+                let mut dialed = DialedConnection {
+                    rule,
+                    dest: held.dest.clone(),
+                    zone: self.zone_of(&held.dest),
+                    address,
+                    is_proxied: self.dialer.is_proxied_dest(&held.dest),
+                };
+                // The rules may have changed during the dial.
+                let rule = self.policy.rule_to_go_on(&dialed);
+                let (Some(rule), Some(packet)) = (rule, replay_syn(&held.packet)) else {
+                    return self.reset(&held.packet);
+                };
+                dialed.rule = rule;
                 let reserved = match outside.as_fd().try_clone_to_owned() {
                     Ok(reserved) => reserved,
                     Err(error) => {
@@ -194,8 +218,7 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets, S: EgressSink> EgressEngine
                 let handed = HandOver {
                     outside,
                     reserved: Some(reserved),
-                    address,
-                    dest: held.dest,
+                    dialed,
                     sequence,
                     since: Instant::now(),
                 };
@@ -242,18 +265,37 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets, S: EgressSink> EgressEngine
             }
             return;
         };
-        self.sink.connected(&handed.dest, handed.address);
-        let HandOver { outside, dest, .. } = handed;
+        let HandOver {
+            outside,
+            mut dialed,
+            ..
+        } = handed;
+        let Some(rule) = self.policy.rule_to_go_on(&dialed) else {
+            if let Err(error) = inside.set_zero_linger() {
+                tracing::debug!(%error, "a revoked connection is closed in order");
+            }
+            return;
+        };
+        dialed.rule = rule;
+        let (connection, guard) = self.connections.open(dialed);
+        self.policy.note_opened(rule);
+        self.sink.connected(&connection);
+        let dest = connection.dialed.dest;
         match &dest.host {
             PacketHost::Name(name) if self.check_server_names => {
                 let name = name.clone();
-                self.spawn_checked_relay(inside, outside, dest, name);
+                self.spawn_checked_relay(inside, outside, dest, name, guard);
             }
             _ => {
                 self.relays.spawn(async move {
-                    let stats = RelayStats::default();
-                    let ended = relay_tcp(inside, outside, &stats).await;
-                    tracing::debug!(?ended, "a connection ended");
+                    tokio::select! {
+                        biased;
+                        () = guard.revoked() => drop(guard),
+                        ended = relay_tcp(inside, outside, guard.stats()) => {
+                            tracing::debug!(?ended, "a connection ended");
+                            guard.finish(ended.end.into());
+                        }
+                    }
                     None
                 });
             }
@@ -268,6 +310,7 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets, S: EgressSink> EgressEngine
         outside: TcpStream,
         dest: PacketDest,
         name: DomainName,
+        guard: ConnectionGuard,
     ) {
         let policy = Arc::clone(&self.policy);
         self.relays.spawn(async move {
@@ -278,15 +321,30 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets, S: EgressSink> EgressEngine
                         host: PacketHost::Name(found),
                         ..dest.clone()
                     };
-                    policy.decide(&found, DestZone::Public) == EgressVerdict::Allow
+                    matches!(
+                        policy.decide(&found, DestZone::Public),
+                        EgressVerdict::Allow(_)
+                    )
                 }
                 Err(_) => false,
             };
-            let stats = RelayStats::default();
-            let ended = relay_tcp_checked(inside, outside, &stats, accepts).await;
+            let ended = tokio::select! {
+                biased;
+                () = guard.revoked() => return None,
+                ended = relay_tcp_checked(inside, outside, guard.stats(), accepts) => ended,
+            };
             tracing::debug!(?ended, "a connection ended");
-            let found = ended.err()?.found;
-            Some(EgressNotice::ServerNameMismatch { dest, found })
+            match ended {
+                Ok(ended) => {
+                    guard.finish(ended.end.into());
+                    None
+                }
+                Err(refusal) => {
+                    guard.finish(ConnectionEnd::Refused);
+                    let found = refusal.found;
+                    Some(EgressNotice::ServerNameMismatch { dest, found })
+                }
+            }
         });
     }
 
@@ -296,17 +354,22 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets, S: EgressSink> EgressEngine
             let zone = self.zone_of(&dest);
             match self.decide(&dest, zone) {
                 EgressVerdict::Ask => {}
-                EgressVerdict::Allow => {
+                EgressVerdict::Allow(rule) => {
+                    let mut dialed = 0_u64;
                     for key in self.held.waiting_for(&dest) {
                         if !self.sink.still_waits(key.client, key.remote) {
                             self.held.remove(&key);
-                        } else if self.held.start_dialing(&key) {
+                        } else if self.held.start_dialing(&key, rule) {
                             self.dial_connection(key);
+                            dialed = dialed.saturating_add(1);
                         }
+                    }
+                    if dialed > 0 {
+                        self.policy.note_uses(rule, dialed);
                     }
                     self.finish_question(&dest);
                 }
-                EgressVerdict::Deny | EgressVerdict::Floor => {
+                EgressVerdict::Deny(_) | EgressVerdict::Floor => {
                     for key in self.held.waiting_for(&dest) {
                         if let Some(held) = self.held.remove(&key) {
                             self.reset(&held.packet);

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! UDP: one flow for each pair of addresses; the first datagrams wait for the answer.
 
-use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
@@ -9,20 +8,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use names::{DNS_PORT, DnsTransport, NameLookup, QueryPlan};
-use netns::transparent::{RawPacketSender, ReceivedDatagram};
+use netns::transparent::ReceivedDatagram;
 use terok_clearance::{PacketDest, PacketHost, Protocol};
-use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::task::{self, AbortHandle};
 use tokio::time::Instant;
 
 use super::dialing::DialRefusal;
 use super::{AskOutcome, EgressEngine, MAX_DATAGRAM_BYTES, MAX_LOOKUPS, TaskEnd, ZonedDest};
-use crate::dial::{DialError, DialSockets};
+use crate::dial::DialSockets;
 use crate::flow_activity::FlowActivity;
 use crate::held_connections::ConnectionKey;
-use crate::packet_build::{IcmpErrorKind, icmp_error, udp_datagram};
-use crate::{EgressNotice, EgressPolicy, EgressSink, EgressVerdict};
+use crate::live_connections::{ConnectionEnd, ConnectionGuard, DialedConnection};
+use crate::packet_build::IcmpErrorKind;
+use crate::{EgressNotice, EgressPolicy, EgressSink, EgressVerdict, RuleTag};
+
+mod replies;
+
+use replies::{FlowReplies, send_refusal, send_reply};
 
 /// The port of HTTP/3, which uses QUIC.
 const HTTPS_PORT: u16 = 443;
@@ -61,12 +64,15 @@ enum FlowState {
     Dialing {
         queue: VecDeque<Vec<u8>>,
         dial: AbortHandle,
+        /// The rule that allows the flow.
+        rule: RuleTag,
     },
     Open {
         outside: Arc<UdpSocket>,
         /// Reads the replies.
         reader: AbortHandle,
         activity: Arc<FlowActivity>,
+        guard: ConnectionGuard,
     },
 }
 
@@ -110,12 +116,12 @@ impl UdpFlows {
     }
 
     /// Marks a flow that waited for an answer as being dialed by this task.
-    fn start_dialing(&mut self, key: &ConnectionKey, dial: AbortHandle) {
+    fn start_dialing(&mut self, key: &ConnectionKey, dial: AbortHandle, rule: RuleTag) {
         if let Some(flow) = self.flows.get_mut(key)
             && let FlowState::Asked(queue) = &mut flow.state
         {
             let queue = std::mem::take(queue);
-            flow.state = FlowState::Dialing { queue, dial };
+            flow.state = FlowState::Dialing { queue, dial, rule };
             let dest = flow.destination.dest.clone();
             self.forget_asked(key, &dest);
         }
@@ -141,8 +147,11 @@ impl UdpFlows {
             FlowState::Open { reader, .. } => reader.is_finished(),
             FlowState::Asked(_) | FlowState::Dialing { .. } => false,
         };
-        if flow.is_some_and(has_ended) {
-            self.remove(key);
+        if flow.is_some_and(has_ended)
+            && let Some(flow) = self.take(key)
+            && let FlowState::Open { guard, .. } = flow.state
+        {
+            guard.finish(ConnectionEnd::Broken);
         }
     }
 
@@ -152,14 +161,14 @@ impl UdpFlows {
         &mut self,
         key: &ConnectionKey,
         dialed_by: task::Id,
-    ) -> Option<(ZonedDest, VecDeque<Vec<u8>>)> {
+    ) -> Option<(ZonedDest, VecDeque<Vec<u8>>, RuleTag)> {
         match &self.flows.get(key)?.state {
             FlowState::Dialing { dial, .. } if dial.id() == dialed_by => {}
             _ => return None,
         }
         let flow = self.take(key)?;
         match flow.state {
-            FlowState::Dialing { queue, .. } => Some((flow.destination, queue)),
+            FlowState::Dialing { queue, rule, .. } => Some((flow.destination, queue, rule)),
             FlowState::Asked(_) | FlowState::Open { .. } => None,
         }
     }
@@ -241,11 +250,17 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets, S: EgressSink> EgressEngine
         }
         if let Some(flow) = self.flows.flows.get(&key) {
             if let FlowState::Open {
-                outside, activity, ..
+                outside,
+                activity,
+                guard,
+                ..
             } = &flow.state
             {
                 activity.touch();
                 let sent = outside.try_send(payload);
+                if let Ok(bytes) = &sent {
+                    guard.stats().add_out(*bytes);
+                }
                 if sent.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
                     self.refuse_datagram(key, payload, IcmpErrorKind::PortUnreachable);
                 }
@@ -269,13 +284,15 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets, S: EgressSink> EgressEngine
 
     fn decide_flow(&mut self, key: ConnectionKey, destination: ZonedDest, payload: &[u8]) {
         match self.decide(&destination.dest, destination.zone) {
-            EgressVerdict::Allow => {
+            EgressVerdict::Allow(rule) => {
+                self.policy.note_uses(rule, 1);
                 let dial = self.dial_flow(key, destination.dest.clone());
                 let queue = VecDeque::new();
-                self.add_flow(key, destination, FlowState::Dialing { queue, dial });
+                self.add_flow(key, destination, FlowState::Dialing { queue, dial, rule });
                 self.flows.push_waiting(&key, payload);
             }
-            EgressVerdict::Deny => {
+            EgressVerdict::Deny(rule) => {
+                self.report_refused(&destination.dest, rule);
                 self.refuse_datagram(key, payload, IcmpErrorKind::PortUnreachable);
             }
             EgressVerdict::Floor => {
@@ -329,33 +346,37 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets, S: EgressSink> EgressEngine
         dial: task::Id,
         result: Result<(UdpSocket, SocketAddr), DialRefusal>,
     ) {
-        let Some((destination, queue)) = self.flows.take_dialed(&key, dial) else {
+        let Some((destination, queue, rule)) = self.flows.take_dialed(&key, dial) else {
             return;
         };
         match result {
             Ok((outside, address)) => {
-                self.sink.connected(&destination.dest, address);
+                let mut dialed = DialedConnection {
+                    rule,
+                    dest: destination.dest.clone(),
+                    zone: destination.zone,
+                    address,
+                    is_proxied: false,
+                };
+                // The rules may have changed during the lookup.
+                let Some(rule) = self.policy.rule_to_go_on(&dialed) else {
+                    for payload in &queue {
+                        self.refuse_datagram(key, payload, IcmpErrorKind::PortUnreachable);
+                    }
+                    return;
+                };
+                dialed.rule = rule;
+                let (connection, guard) = self.connections.open(dialed);
+                self.policy.note_opened(rule);
+                self.sink.connected(&connection);
                 let outside = Arc::new(outside);
                 for payload in &queue {
                     // An error is reported again by the reader of the replies.
-                    drop(outside.try_send(payload));
+                    if let Ok(bytes) = outside.try_send(payload) {
+                        guard.stats().add_out(bytes);
+                    }
                 }
-                let activity = Arc::new(FlowActivity::begin());
-                let replies = FlowReplies {
-                    outside: Arc::clone(&outside),
-                    raw: Arc::clone(&self.sockets.raw),
-                    activity: Arc::clone(&activity),
-                    key,
-                };
-                let reader = self.tasks.spawn(async move {
-                    replies.pass_on().await;
-                    TaskEnd::UdpEnded(key)
-                });
-                let state = FlowState::Open {
-                    outside,
-                    reader,
-                    activity,
-                };
+                let state = self.open_flow(key, outside, guard);
                 self.add_flow(key, destination, state);
             }
             Err(DialRefusal::AskAddress(address)) => {
@@ -377,7 +398,40 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets, S: EgressSink> EgressEngine
         }
     }
 
+    /// Begins to pass the replies of a flow on, until no rule allows it any more.
+    fn open_flow(
+        &mut self,
+        key: ConnectionKey,
+        outside: Arc<UdpSocket>,
+        guard: ConnectionGuard,
+    ) -> FlowState {
+        let activity = Arc::new(FlowActivity::begin());
+        let replies = FlowReplies {
+            outside: Arc::clone(&outside),
+            raw: Arc::clone(&self.sockets.raw),
+            activity: Arc::clone(&activity),
+            stats: Arc::clone(guard.stats()),
+            key,
+        };
+        let revoked = guard.stop_token();
+        let reader = self.tasks.spawn(async move {
+            tokio::select! {
+                biased;
+                () = revoked.cancelled() => {}
+                () = replies.pass_on() => {}
+            }
+            TaskEnd::UdpEnded(key)
+        });
+        FlowState::Open {
+            outside,
+            reader,
+            activity,
+            guard,
+        }
+    }
+
     pub(super) fn apply_rules_to_flows(&mut self) {
+        let mut allowed: HashMap<RuleTag, u64> = HashMap::new();
         for key in self.flows.keys_where(UdpFlow::is_asked) {
             let Some(flow) = self.flows.flows.get(&key) else {
                 continue;
@@ -385,13 +439,21 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets, S: EgressSink> EgressEngine
             let dest = flow.destination.dest.clone();
             match self.decide(&dest, flow.destination.zone) {
                 EgressVerdict::Ask => continue,
-                EgressVerdict::Allow => {
+                EgressVerdict::Allow(rule) => {
                     let dial = self.dial_flow(key, dest.clone());
-                    self.flows.start_dialing(&key, dial);
+                    self.flows.start_dialing(&key, dial, rule);
+                    allowed
+                        .entry(rule)
+                        .and_modify(|uses| *uses = u64::saturating_add(*uses, 1))
+                        .or_insert(1);
                 }
-                EgressVerdict::Deny | EgressVerdict::Floor => self.refuse_flow(&key),
+                EgressVerdict::Deny(_) | EgressVerdict::Floor => self.refuse_flow(&key),
             }
             self.finish_question(&dest);
+        }
+        // After all of them: a rule for one connection is for every flow that has waited.
+        for (rule, uses) in allowed {
+            self.policy.note_uses(rule, uses);
         }
     }
 
@@ -401,7 +463,11 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets, S: EgressSink> EgressEngine
         let age = |since: Instant| now.saturating_duration_since(since);
         let idle = |flow: &UdpFlow| age(flow.last_used()) >= FLOW_IDLE_TIMEOUT;
         for key in self.flows.keys_where(|flow| !flow.is_asked() && idle(flow)) {
-            self.flows.remove(&key);
+            if let Some(flow) = self.flows.take(&key)
+                && let FlowState::Open { guard, .. } = flow.state
+            {
+                guard.finish(ConnectionEnd::Closed);
+            }
         }
         let (limit, is_unattended) = (self.hold_time(), self.is_unattended());
         let over = self
@@ -451,99 +517,6 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets, S: EgressSink> EgressEngine
                 });
             }
         }
-    }
-}
-
-/// The bytes of a datagram that an ICMP error quotes at most.
-const QUOTED_BYTES: usize = 512;
-
-/// A refusal makes a socket ready without a datagram to read.
-const REPLY_OR_ERROR: Interest = Interest::READABLE.add(Interest::ERROR);
-
-/// Passes the replies of one flow into the sandbox.
-struct FlowReplies {
-    outside: Arc<UdpSocket>,
-    raw: Arc<RawPacketSender>,
-    activity: Arc<FlowActivity>,
-    key: ConnectionKey,
-}
-
-impl FlowReplies {
-    /// Runs until the socket fails.
-    async fn pass_on(&self) {
-        while let Ok(ready) = self.outside.ready(REPLY_OR_ERROR).await {
-            let passed = if ready.is_error() {
-                self.take_error()
-            } else {
-                self.pass_ready()
-            };
-            match passed {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                // The kernel does not tell which datagram was refused, and the sandbox's kernel
-                // reports the error to the socket of the flow whatever the datagram.
-                Err(error) => match DialError::from(error) {
-                    DialError::Refused => {
-                        send_refusal(&self.raw, self.key, &[], IcmpErrorKind::PortUnreachable);
-                    }
-                    DialError::Unreachable(_) => {
-                        send_refusal(&self.raw, self.key, &[], IcmpErrorKind::HostUnreachable);
-                    }
-                    _ => return,
-                },
-            }
-            task::yield_now().await;
-        }
-    }
-
-    /// Takes the pending error of the socket; `WouldBlock` without one.
-    fn take_error(&self) -> io::Result<()> {
-        self.outside.try_io(Interest::ERROR, || {
-            let error = self.outside.take_error()?;
-            Err(error.unwrap_or_else(|| io::ErrorKind::WouldBlock.into()))
-        })
-    }
-
-    fn pass_ready(&self) -> io::Result<()> {
-        thread_local! {
-            /// Shared by all flows of the thread, so that an idle flow has no buffer.
-            static BUFFER: RefCell<Box<[u8]>> =
-                RefCell::new(vec![0; MAX_DATAGRAM_BYTES].into_boxed_slice());
-        }
-        BUFFER.with_borrow_mut(|buffer| {
-            for _ in 0..DATAGRAMS_PER_STEP {
-                let length = self.outside.try_recv(buffer)?;
-                self.activity.touch();
-                send_reply(
-                    &self.raw,
-                    self.key,
-                    buffer.get(..length).unwrap_or_default(),
-                );
-            }
-            Ok(())
-        })
-    }
-}
-
-/// Sends a datagram from the destination of a flow into the sandbox.
-fn send_reply(raw: &RawPacketSender, key: ConnectionKey, payload: &[u8]) {
-    let Some(packet) = udp_datagram(key.remote, key.client, payload) else {
-        return;
-    };
-    if let Err(error) = raw.send(&packet, key.client.ip()) {
-        tracing::debug!(%error, "a datagram to the sandbox was lost");
-    }
-}
-
-/// Answers a datagram of a flow with an ICMP error.
-fn send_refusal(raw: &RawPacketSender, key: ConnectionKey, payload: &[u8], kind: IcmpErrorKind) {
-    // An ICMP error quotes the head of the packet only.
-    let quoted = payload.get(..QUOTED_BYTES).unwrap_or(payload);
-    let datagram = udp_datagram(key.client, key.remote, quoted);
-    if let Some(refusal) = datagram.and_then(|packet| icmp_error(&packet, kind))
-        && let Err(error) = raw.send(&refusal, key.client.ip())
-    {
-        tracing::debug!(%error, "the refusal of a datagram was lost");
     }
 }
 

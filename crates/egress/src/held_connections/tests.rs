@@ -80,7 +80,7 @@ fn programs_that_give_up_and_limits_end_a_wait() {
     table.insert(key(1), held(dest("a.example"), 1, now));
     table.insert(key(2), held(dest("a.example"), 1, after(1)));
     table.insert(key(3), held(dest("b.example"), 1, now));
-    assert!(table.start_dialing(&key(3)));
+    assert!(table.start_dialing(&key(3), RuleTag(1)));
     assert_eq!(table.waiting(&dest("a.example")), (2, Some(now)));
     assert_eq!(table.waiting(&dest("b.example")).0, 0);
 
@@ -114,8 +114,8 @@ fn programs_that_give_up_and_limits_end_a_wait() {
 fn a_dialed_connection_is_not_ended_by_the_limit_of_the_wait() {
     let (now, mut table) = (start(), HeldConnections::default());
     table.insert(key(1), held(dest("a.example"), 1, now));
-    assert!(table.start_dialing(&key(1)));
-    assert!(!table.start_dialing(&key(2)));
+    assert!(table.start_dialing(&key(1), RuleTag(1)));
+    assert!(!table.start_dialing(&key(2), RuleTag(1)));
     assert!(table.take_over_limit(Duration::ZERO, now).is_empty());
     assert!(table.get(&key(1)).is_some());
 }
@@ -133,7 +133,7 @@ proptest! {
                 0 => drop(table.note_first_packet(&key(port), sequence, now)),
                 1 => table.insert(key(port), held(dest, sequence, now)),
                 2 => drop(table.remove(&key(port))),
-                3 => drop(table.start_dialing(&key(port))),
+                3 => drop(table.start_dialing(&key(port), RuleTag(1))),
                 _ => drop(table.take_over_limit(Duration::ZERO, now)),
             }
             for name in 0..3 {

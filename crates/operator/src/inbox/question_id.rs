@@ -76,6 +76,11 @@ fn short_number(number: &str) -> &str {
     number.get(start..).unwrap_or(number)
 }
 
+/// Returns `true` if `given` is the number of a request, whole or as short ids have it.
+pub(crate) fn is_request_number(whole: &str, given: &str) -> bool {
+    whole == given || short_number(whole) == given
+}
+
 /// Returns the names under which a row's sandbox is found, each once.
 fn names(row: &Row) -> Vec<Arc<str>> {
     let container = row.container().as_str();
@@ -151,7 +156,7 @@ impl Inbox {
                 let requests = self.hubs.get(hub).map(|hub| &hub.requests);
                 for (request, (row, _)) in requests.into_iter().flatten() {
                     let whole = request_number(request, container);
-                    if whole.is_some_and(|whole| whole == number || short_number(whole) == number) {
+                    if whole.is_some_and(|whole| is_request_number(whole, number)) {
                         found.entry(*row).or_insert_with(|| request.clone());
                     }
                 }

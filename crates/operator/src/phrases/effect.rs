@@ -8,7 +8,7 @@ use terok_clearance::{
 };
 
 use super::{describe_zone, format_port};
-use crate::answer_scope::{AnswerScope, format_seconds};
+use crate::answer_scope::{AnswerScope, ScopeChoice, format_seconds};
 use crate::inbox::Row;
 
 /// Returns exactly what an answer with this scope opens or closes, and for how long:
@@ -34,6 +34,41 @@ pub fn describe_effect(row: &Row, action: Action, asked: &AnswerScope) -> String
     let reach = describe_reach(&scope);
     let warning = describe_lookup_warning(&scope.dest, action);
     format!("{reach}{zone}, {lifetime}{warning}")
+}
+
+/// Returns the effect of `allow` without a scope: the row's own.
+pub fn describe_own_effect(row: &Row) -> String {
+    describe_effect(row, Action::Allow, &AnswerScope::default_of(row))
+}
+
+/// Returns the lifetimes and names that an answer may have, briefly: `once, 5 min, 1 h, this run;
+/// as *.example.com`. `None` if there is no choice.
+pub fn describe_offers(row: &Row) -> Option<String> {
+    let lifetimes: Vec<_> = ScopeChoice::offered(row).map(ScopeChoice::as_str).collect();
+    let names = row.offered_names();
+    if lifetimes.len() < 2 && names.is_empty() {
+        return None;
+    }
+    let mut words = lifetimes.join(", ");
+    if !names.is_empty() {
+        let names: Vec<_> = names.iter().map(|name| format!("as {name}")).collect();
+        if !words.is_empty() {
+            words.push_str("; ");
+        }
+        words.push_str(&names.join(", "));
+    }
+    Some(words)
+}
+
+/// Returns the addresses behind a name: `at 203.0.113.7 and 2 more`.
+pub fn describe_addresses(row: &Row) -> Option<String> {
+    let addresses = row.addresses();
+    match addresses.as_slice() {
+        [] => None,
+        [only] if *only == row.dest() => None,
+        [only] => Some(format!("at {only}")),
+        [first, rest @ ..] => Some(format!("at {first} and {} more", rest.len())),
+    }
 }
 
 /// Returns what the scope of a given answer covers, and for how long.

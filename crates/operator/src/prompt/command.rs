@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Commands of a prompt, from people and scripts.
 
-use serde::Deserialize;
-use terok_clearance::{Action, DisplayText, RequestId};
+use std::str::SplitWhitespace;
 
+use serde::Deserialize;
+use terok_clearance::{Action, Dest, DisplayText, RequestId};
+
+use crate::answer_scope::{ScopeLifetime, ScopeLifetimeError, ScopeOverride};
 use crate::inbox::{RowNumber, RowNumberError};
 
 /// A parsed line.
@@ -15,8 +18,14 @@ pub(super) enum PromptCommand {
         rows: Vec<RowNumber>,
         /// The request that the row must contain, if given by a script.
         request: Option<RequestId>,
+        /// The differences from the scope that the rows show.
+        scope: ScopeOverride,
     },
     List,
+    /// List the rules in force.
+    Rules,
+    /// Revoke this rule, or the rules of the answers to this request.
+    Revoke(DisplayText),
     Help,
     Quit,
     /// An empty line.
@@ -44,6 +53,12 @@ pub(super) enum PromptCommandError {
         found: DisplayText,
         source: RowNumberError,
     },
+    /// The scope of an answer is invalid. No row of the line was answered.
+    #[error("{0}; nothing was sent")]
+    InvalidScope(DisplayText),
+    /// `revoke` does not name one rule.
+    #[error("revoke needs the name of a rule, as in `revoke r12`; rules lists them")]
+    MissingRule,
     /// The line is not a valid JSON answer.
     #[error("invalid JSON answer: {0}")]
     InvalidJson(DisplayText),
@@ -67,6 +82,13 @@ impl PromptCommand {
             "a" | "allow" => (Action::Allow, "a"),
             "d" | "deny" => (Action::Deny, "d"),
             "l" | "list" => return Ok(Self::List),
+            "rules" => return Ok(Self::Rules),
+            "revoke" => {
+                return match (words.next(), words.next()) {
+                    (Some(rule), None) => Ok(Self::Revoke(DisplayText::new(rule))),
+                    _ => Err(PromptCommandError::MissingRule),
+                };
+            }
             "h" | "help" | "?" => return Ok(Self::Help),
             "q" | "quit" | "exit" => return Ok(Self::Quit),
             _ if !verb.is_ascii() => {
@@ -74,14 +96,18 @@ impl PromptCommand {
             }
             _ => return Err(PromptCommandError::Unknown(DisplayText::new(verb))),
         };
-        let row = |text: &str| {
-            text.parse()
-                .map_err(|source| PromptCommandError::InvalidRow {
-                    found: DisplayText::new(text),
-                    source,
-                })
-        };
-        let rows = words.map(row).collect::<Result<Vec<_>, _>>()?;
+        let (mut rows, mut scope) = (Vec::new(), ScopeOverride::default());
+        while let Some(word) = words.next() {
+            if !word.bytes().all(|byte| byte.is_ascii_digit()) && !rows.is_empty() {
+                add_scope_word(word, &mut words, &mut scope)?;
+            } else if scope.is_none() {
+                rows.push(parse_row(word)?);
+            } else {
+                // A number behind the scope is neither a row nor a time.
+                let error = format!("{word:?} has no unit; a time is 30s, 5m, 2h or 1d");
+                return Err(PromptCommandError::InvalidScope(DisplayText::new(&error)));
+            }
+        }
         if rows.is_empty() {
             return Err(PromptCommandError::MissingRow(verb));
         }
@@ -89,6 +115,7 @@ impl PromptCommand {
             action,
             rows,
             request: None,
+            scope,
         })
     }
 
@@ -99,6 +126,10 @@ impl PromptCommand {
             action: Action,
             row: u64,
             request: Option<RequestId>,
+            #[serde(rename = "for")]
+            lifetime: Option<String>,
+            #[serde(rename = "as")]
+            dest: Option<Dest>,
         }
         let invalid = |error: &dyn std::error::Error| {
             PromptCommandError::InvalidJson(DisplayText::new(&error.to_string()))
@@ -106,11 +137,54 @@ impl PromptCommand {
         let answer: PromptAnswerJson =
             serde_json::from_str(line).map_err(|error| invalid(&error))?;
         let row = RowNumber::try_from(answer.row).map_err(|error| invalid(&error))?;
+        let lifetime = answer.lifetime.map(|text| text.parse::<ScopeLifetime>());
+        let lifetime = lifetime.transpose().map_err(|error| invalid(&error))?;
         Ok(Self::Answer {
             action: answer.action,
             rows: vec![row],
             request: answer.request,
+            scope: ScopeOverride {
+                dest: answer.dest,
+                lifetime,
+            },
         })
+    }
+}
+
+fn parse_row(text: &str) -> Result<RowNumber, PromptCommandError> {
+    text.parse()
+        .map_err(|source| PromptCommandError::InvalidRow {
+            found: DisplayText::new(text),
+            source,
+        })
+}
+
+/// Reads a word behind the row numbers: a lifetime, or `as` and a name. Each may be given once.
+fn add_scope_word(
+    word: &str,
+    rest: &mut SplitWhitespace<'_>,
+    scope: &mut ScopeOverride,
+) -> Result<(), PromptCommandError> {
+    let invalid = |text: &str| PromptCommandError::InvalidScope(DisplayText::new(text));
+    if word.eq_ignore_ascii_case("as") {
+        let name = rest.next().and_then(|name| name.parse().ok());
+        let name = name.ok_or_else(|| invalid("`as` needs a name, as in `as *.example.com`"))?;
+        if scope.dest.replace(name).is_some() {
+            return Err(invalid("`as` is there twice"));
+        }
+        return Ok(());
+    }
+    // `for` reads well, and means nothing.
+    let word = match word {
+        "for" => rest.next().unwrap_or_default(),
+        word => word,
+    };
+    let lifetime = word.parse().map_err(|error: ScopeLifetimeError| {
+        PromptCommandError::InvalidScope(DisplayText::new(&error.to_string()))
+    })?;
+    match scope.lifetime.replace(lifetime) {
+        None => Ok(()),
+        Some(_) => Err(invalid("the time is there twice")),
     }
 }
 
@@ -126,6 +200,76 @@ mod tests {
                 .map(|row| RowNumber::try_from(*row).unwrap())
                 .collect(),
             request: None,
+            scope: ScopeOverride::default(),
+        }
+    }
+
+    fn scoped(rows: &[u64], dest: Option<&str>, lifetime: Option<&str>) -> PromptCommand {
+        let scope = ScopeOverride {
+            dest: dest.map(|name| name.parse().unwrap()),
+            lifetime: lifetime.map(|text| text.parse().unwrap()),
+        };
+        match answer(Action::Allow, rows) {
+            PromptCommand::Answer {
+                action,
+                rows,
+                request,
+                ..
+            } => PromptCommand::Answer {
+                action,
+                rows,
+                request,
+                scope,
+            },
+            other => other,
+        }
+    }
+
+    #[test]
+    fn an_answer_can_have_a_name_and_a_time() {
+        let check = |line: &str, expected: PromptCommand| {
+            assert_eq!(PromptCommand::parse(line, false), Ok(expected), "{line:?}");
+        };
+        check("a 3 5m", scoped(&[3], None, Some("5m")));
+        check("a 3 4 once", scoped(&[3, 4], None, Some("once")));
+        check("a 3 for 1h", scoped(&[3], None, Some("1h")));
+        check("a 3 run", scoped(&[3], None, Some("run")));
+        check(
+            "a 3 as *.example.com",
+            scoped(&[3], Some("*.example.com"), None),
+        );
+        let both = scoped(&[3], Some("*.example.com"), Some("project"));
+        check("a 3 as *.example.com project", both.clone());
+        check(
+            "a 3 Always as *.example.com",
+            scoped(&[3], Some("*.example.com"), Some("always")),
+        );
+        check("a 3 project as *.example.com", both);
+        check("rules", PromptCommand::Rules);
+        check("revoke web:r12", PromptCommand::Revoke("web:r12".into()));
+        for line in [
+            "a 5m",
+            "a once 3",
+            "a 3 5",
+            "a 3 5m 4",
+            "a 3 5m 1h",
+            "a 3 forever",
+            "a 3 0s",
+            "a 3 31d",
+            "a 3 as",
+            "a 3 as *.a.example as *.b.example",
+            "a 3 for",
+            "a 3 5 m",
+            "revoke",
+            "revoke r1 r2",
+        ] {
+            // `a 3 5` is two rows.
+            let parsed = PromptCommand::parse(line, false);
+            let is_two_rows = parsed == Ok(answer(Action::Allow, &[3, 5]));
+            assert!(
+                parsed.is_err() || (line == "a 3 5" && is_two_rows),
+                "{line:?}: {parsed:?}"
+            );
         }
     }
 
@@ -196,11 +340,19 @@ mod tests {
             action: Action::Deny,
             rows: vec![RowNumber::try_from(7).unwrap()],
             request: Some("web:9".parse().unwrap()),
+            scope: ScopeOverride::default(),
         };
         assert_eq!(command, Ok(expected));
         assert_eq!(
             PromptCommand::parse("a 7", true),
             Ok(answer(Action::Allow, &[7]))
+        );
+        assert_eq!(
+            PromptCommand::parse(
+                r#"{"action":"allow","row":7,"for":"5m","as":"*.example.com"}"#,
+                true
+            ),
+            Ok(scoped(&[7], Some("*.example.com"), Some("5m")))
         );
         for line in [
             r#"{"action":"allow"}"#,
@@ -208,6 +360,9 @@ mod tests {
             r#"{"action":"allow","row":"all"}"#,
             r#"{"action":"allow","row":1,"dest":"x"}"#,
             r#"{"action":"maybe","row":1}"#,
+            r#"{"action":"allow","row":1,"for":"forever"}"#,
+            r#"{"action":"allow","row":1,"for":300}"#,
+            r#"{"action":"allow","row":1,"as":""}"#,
             "{",
         ] {
             assert!(PromptCommand::parse(line, true).is_err(), "{line}");

@@ -8,7 +8,9 @@ pub(crate) mod text;
 use terok_clearance::{Action, DisplayText, Timestamp};
 
 use super::command::PromptCommandError;
+use super::rule_calls::RuleCallReply;
 use super::{OutputFormat, PromptOptions};
+use crate::answer_scope::AnswerScope;
 use crate::inbox::{Inbox, InboxChange, RowNumber, RowRefusal};
 
 /// A message of a prompt.
@@ -26,8 +28,10 @@ pub(super) enum PromptMessage<'a> {
     List,
     /// The help text.
     Help,
-    /// An answer was sent.
-    Sent(RowNumber, Action),
+    /// An answer with this scope was sent.
+    Sent(RowNumber, Action, &'a AnswerScope),
+    /// The reply to a call about rules.
+    Rules(&'a RuleCallReply),
     /// An answer was refused for this reason.
     Refused(RowNumber, DisplayText),
     /// An answer was not sent for this reason.

@@ -12,11 +12,11 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::PendingSnapshot;
+use super::answer_outcome::{ScriptAnswer, ScriptOutcome};
 use super::selector::{HubMatch, hub_sandbox_name};
-use crate::answer_scope::AnswerScope;
+use crate::answer_scope::ScopeOverride;
 use crate::inbox::{HubId, OperatorAnswer, OperatorReply, RowNumber, RowRefusal};
-use crate::json::{ScriptEvent, to_json_line};
-use crate::phrases;
+use crate::phrases::{self, past_participle};
 
 /// The expected properties of a question. A question with other properties is not answered.
 #[derive(Debug, Clone, Default)]
@@ -25,37 +25,15 @@ pub struct ScriptExpectation {
     pub dest: Option<Dest>,
 }
 
-/// The outcome of the answer to one question.
+/// An answer to questions.
 #[derive(Debug, Clone)]
-pub struct ScriptAnswer {
-    /// The request id given by the user.
-    pub request: RequestId,
-    /// The answer.
+pub struct ScriptAction {
+    /// Allow or deny.
     pub action: Action,
-    /// The hub of the question, if known.
-    pub hub: Option<HubId>,
-    /// The outcome.
-    pub outcome: ScriptOutcome,
-}
-
-/// The outcome of an answer.
-#[derive(Debug, Clone)]
-pub enum ScriptOutcome {
-    /// The answer took effect; the text describes the effect.
-    Applied(Box<Decision>, String),
-    /// Another answer came first, so this answer changed nothing. If `ok` is false, the other
-    /// answer is still being applied.
-    AlreadyDecided(Box<Decision>),
-    /// No hub has the question. The question was never asked or was withdrawn.
-    NotPending(DisplayText),
-    /// Nothing was sent for this reason.
-    Refused(DisplayText),
-    /// The answer took no effect for this reason; the question stays.
-    Failed(DisplayText),
-    /// The answer was sent, but the result is unknown.
-    ResultUnknown(DisplayText),
-    /// The hub that may have the question is unreachable; nothing was sent.
-    HubUnreachable(DisplayText),
+    /// The differences from the scope that a question shows.
+    pub scope: ScopeOverride,
+    /// The expected properties of the questions.
+    pub expected: ScriptExpectation,
 }
 
 /// The route by which an answer is sent.
@@ -64,25 +42,27 @@ enum AnswerRoute {
     Row(HubId, RowNumber, RequestId),
     /// The question may be pending at a Clearance1 hub, which checks sandbox and destination.
     Clearance1(HubId, VerdictParameters, Scope),
+    /// The question was answered otherwise before; the new answer replaces that one.
+    Change(HubId, Box<Decision>, Option<Scope>),
     /// The answer is not sent, for the reason in the outcome.
     NotSent(Option<HubId>, ScriptOutcome),
 }
 
 impl PendingSnapshot {
-    /// Answers `requests` with `action` and returns the outcomes in the same order. Rows are
-    /// answered concurrently, each row once.
+    /// Answers `requests` and returns the outcomes in the same order. Rows are answered
+    /// concurrently, each row once. A question that was answered otherwise before is answered anew.
     ///
-    /// The answer is refused for a question that does not match `expected` or that several hubs
-    /// have.
+    /// The answer is refused for a question that is not as expected, that does not offer the scope,
+    /// or that several hubs have.
     pub async fn answer(
         &mut self,
         requests: &[RequestId],
-        action: Action,
-        expected: &ScriptExpectation,
+        answer: &ScriptAction,
     ) -> Vec<ScriptAnswer> {
+        let action = answer.action;
         let mut routes = Vec::new();
         for request in requests {
-            routes.push(self.route_answer(request, action, expected).await);
+            routes.push(self.route_answer(request, answer).await);
         }
         let mut sending = JoinSet::new();
         let mut rows: BTreeMap<RowNumber, usize> = BTreeMap::new();
@@ -97,7 +77,7 @@ impl PendingSnapshot {
                     let Some(shown) = self.session.inbox().row(*row) else {
                         continue;
                     };
-                    let scope = AnswerScope::default_of(shown);
+                    let scope = answer.scope.scope_for(shown);
                     let opens = phrases::describe_effect(shown, action, &scope);
                     let answers = self.session.begin_answer(*row, action, &scope);
                     match (answers, self.session.client(hub)) {
@@ -111,11 +91,23 @@ impl PendingSnapshot {
                             let reason = DisplayText::new(&refusal.to_string());
                             outcomes.insert(at, ScriptOutcome::HubUnreachable(reason));
                         }
+                        (Err(RowRefusal::Scope(_, refusal)), _) => {
+                            let reason = DisplayText::from_program_output(&refusal.to_string());
+                            outcomes.insert(at, ScriptOutcome::Refused(reason));
+                        }
                         (Err(refusal), _) => {
                             let reason = DisplayText::new(&refusal.to_string());
                             outcomes.insert(at, ScriptOutcome::Refused(reason));
                         }
                         (Ok(_), None) => {}
+                    }
+                }
+                AnswerRoute::Change(hub, earlier, scope) => {
+                    if let Some(client) = self.session.client(hub) {
+                        let (earlier, scope) = (earlier.clone(), scope.clone());
+                        sending.spawn(async move {
+                            (at, change_decision(&client, earlier, action, scope).await)
+                        });
                     }
                 }
                 AnswerRoute::Clearance1(hub, verdict, scope) => {
@@ -134,13 +126,17 @@ impl PendingSnapshot {
         outcomes.extend(sending.join_all().await);
         let same = |route: &AnswerRoute| match route {
             AnswerRoute::Row(_, row, _) => rows.get(row).and_then(|at| outcomes.get(at)).cloned(),
-            AnswerRoute::Clearance1(..) | AnswerRoute::NotSent(..) => None,
+            AnswerRoute::Clearance1(..) | AnswerRoute::Change(..) | AnswerRoute::NotSent(..) => {
+                None
+            }
         };
         let each = routes.iter().zip(requests).enumerate();
         each.map(|(at, (route, request))| {
             let outcome = outcomes.get(&at).cloned().or_else(|| same(route));
             let hub = match route {
-                AnswerRoute::Row(hub, ..) | AnswerRoute::Clearance1(hub, ..) => Some(hub.clone()),
+                AnswerRoute::Row(hub, ..)
+                | AnswerRoute::Clearance1(hub, ..)
+                | AnswerRoute::Change(hub, ..) => Some(hub.clone()),
                 AnswerRoute::NotSent(hub, _) => hub.clone(),
             };
             ScriptAnswer {
@@ -155,12 +151,7 @@ impl PendingSnapshot {
         .collect()
     }
 
-    async fn route_answer(
-        &self,
-        request: &RequestId,
-        action: Action,
-        expected: &ScriptExpectation,
-    ) -> AnswerRoute {
+    async fn route_answer(&self, request: &RequestId, answer: &ScriptAction) -> AnswerRoute {
         let none = |hub: Option<&HubId>, outcome| AnswerRoute::NotSent(hub.cloned(), outcome);
         let inbox = self.session.inbox();
         let asking = inbox.find_question(request.as_str());
@@ -170,7 +161,7 @@ impl PendingSnapshot {
         let mut asking: Vec<_> = asking.filter(|(row, _)| self.includes(row)).collect();
         asking.sort_by(|(one, _), (other, _)| one.hub().cmp(other.hub()));
         match asking.as_slice() {
-            [(row, id)] => match &expected.dest {
+            [(row, id)] => match &answer.expected.dest {
                 Some(dest) if !is_same_dest(dest, row.dest()) => {
                     let reason = format!("the question is for {}, not for {dest}", row.dest());
                     let refused = ScriptOutcome::Refused(DisplayText::new(&reason));
@@ -178,7 +169,7 @@ impl PendingSnapshot {
                 }
                 _ => AnswerRoute::Row(row.hub().clone(), row.number(), id.clone()),
             },
-            [] => self.route_unlisted(request, action, expected).await,
+            [] => self.route_unlisted(request, answer).await,
             several => {
                 let asked = several.iter().map(|(row, id)| {
                     format!("{id} ({} at {})", phrases::describe_dest(row), row.hub())
@@ -199,12 +190,7 @@ impl PendingSnapshot {
     }
 
     /// Finds the outcome for a question that no responding hub has listed.
-    async fn route_unlisted(
-        &self,
-        request: &RequestId,
-        action: Action,
-        expected: &ScriptExpectation,
-    ) -> AnswerRoute {
+    async fn route_unlisted(&self, request: &RequestId, answer: &ScriptAction) -> AnswerRoute {
         let mut asking = JoinSet::new();
         for (hub, version) in &self.responding_hubs {
             if *version == ProtocolVersion::Clearance2
@@ -238,10 +224,7 @@ impl PendingSnapshot {
             }
         }
         if let Some((hub, decision)) = decided {
-            return AnswerRoute::NotSent(
-                Some(hub),
-                ScriptOutcome::AlreadyDecided(Box::new(decision)),
-            );
+            return route_change(hub, decision, answer);
         }
         if let [(hub, reason), ..] = self.unresponsive_hubs.as_slice() {
             let reason = format!(
@@ -263,17 +246,12 @@ impl PendingSnapshot {
                 ScriptOutcome::HubUnreachable("no hub is running".into()),
             );
         }
-        self.route_to_clearance1(request, action, expected)
+        self.route_to_clearance1(request, answer)
     }
 
     /// Finds the Clearance1 hub that may have the question. Such a hub does not list questions, but
     /// refuses a verdict with a destination that does not match the question.
-    fn route_to_clearance1(
-        &self,
-        request: &RequestId,
-        action: Action,
-        expected: &ScriptExpectation,
-    ) -> AnswerRoute {
+    fn route_to_clearance1(&self, request: &RequestId, answer: &ScriptAction) -> AnswerRoute {
         let selected = self.container.as_ref().map(ToString::to_string);
         let asked = request.as_str().rsplit_once(':');
         let container = selected.or_else(|| asked.map(|(container, _)| container.to_owned()));
@@ -289,7 +267,7 @@ impl PendingSnapshot {
             let id = hub.sandbox();
             id.is_none_or(|id| id == container.as_str() || id == container.short())
         });
-        match (older.next(), older.next(), &expected.dest) {
+        match (older.next(), older.next(), &answer.expected.dest) {
             (None, ..) => AnswerRoute::NotSent(
                 None,
                 ScriptOutcome::NotPending("no hub has this question".into()),
@@ -297,6 +275,12 @@ impl PendingSnapshot {
             (Some(hub), _, None) => {
                 let reason = "the hub is of an older release, which does not list its questions; \
                               name the destination with --expect DEST";
+                AnswerRoute::NotSent(Some(hub.clone()), ScriptOutcome::Refused(reason.into()))
+            }
+            (Some(hub), ..) if !answer.scope.is_none() => {
+                let reason = "the hub is of an older release, whose answers open or close the \
+                              whole destination until that is removed from the firewall; answer \
+                              it without a scope";
                 AnswerRoute::NotSent(Some(hub.clone()), ScriptOutcome::Refused(reason.into()))
             }
             (Some(_), Some(_), _) => {
@@ -309,11 +293,62 @@ impl PendingSnapshot {
                     container: container.to_string(),
                     request_id: request.to_string(),
                     dest: dest.to_string(),
-                    action: action.to_string(),
+                    action: answer.action.to_string(),
                 };
                 AnswerRoute::Clearance1(hub.clone(), verdict, Scope::until_removed(dest.clone()))
             }
         }
+    }
+}
+
+/// Returns the route to a question that was answered before: the same answer changes nothing.
+fn route_change(hub: HubId, earlier: Decision, answer: &ScriptAction) -> AnswerRoute {
+    if let Some(dest) = &answer.expected.dest
+        && !is_same_dest(dest, &earlier.dest)
+    {
+        let reason = format!("the question is for {}, not for {dest}", earlier.dest);
+        let refused = ScriptOutcome::Refused(DisplayText::new(&reason));
+        return AnswerRoute::NotSent(Some(hub), refused);
+    }
+    let scope = match answer.scope.scope_after(&earlier) {
+        Ok(scope) => scope,
+        Err(reason) => return AnswerRoute::NotSent(Some(hub), ScriptOutcome::Refused(reason)),
+    };
+    let is_same_scope = scope.is_none() || scope == earlier.scope;
+    if earlier.action == answer.action.into() && is_same_scope {
+        let outcome = ScriptOutcome::AlreadyDecided(Box::new(earlier));
+        return AnswerRoute::NotSent(Some(hub), outcome);
+    }
+    AnswerRoute::Change(hub, Box::new(earlier), scope)
+}
+
+/// Replaces an earlier answer.
+async fn change_decision(
+    client: &Client,
+    earlier: Box<Decision>,
+    action: Action,
+    scope: Option<Scope>,
+) -> ScriptOutcome {
+    let changed = client.change_decision(&earlier, action, scope).await;
+    if matches!(&changed, Err(AnswerError::Other(_))) {
+        // A hub of an earlier release has no such parameter, and has changed nothing.
+        return ScriptOutcome::AlreadyDecided(earlier);
+    }
+    match to_script_outcome(changed, "") {
+        ScriptOutcome::Applied(decision, _) => {
+            let scope = decision.scope.as_ref();
+            let reach = scope.map_or_else(
+                || decision.dest.to_string(),
+                phrases::describe_answered_scope,
+            );
+            ScriptOutcome::Changed(earlier, decision, reach)
+        }
+        ScriptOutcome::Failed(reason) => {
+            let was = past_participle(earlier.action);
+            let reason = format!("it is still {was}: {reason}");
+            ScriptOutcome::Refused(DisplayText::from_program_output(&reason))
+        }
+        other => other,
     }
 }
 
@@ -401,11 +436,11 @@ fn to_clearance1_outcome(
     let Some(decision) = decision else {
         return ScriptOutcome::ResultUnknown("the record of the answer is invalid".into());
     };
-    let opens = decision.scope.as_ref().map(phrases::describe_scope);
-    let opens = format!(
-        "{} until it is removed from the firewall",
-        opens.unwrap_or_default()
-    );
+    let opens = decision
+        .scope
+        .as_ref()
+        .map(phrases::describe_answered_scope);
+    let opens = opens.unwrap_or_default();
     match to_script_outcome(sent.map(|()| decision), &opens) {
         // A Clearance1 hub does not distinguish answered from unknown questions.
         ScriptOutcome::NotPending(_) => ScriptOutcome::NotPending(
@@ -433,97 +468,4 @@ fn build_decision(
         ok: true,
         reason: None,
     })
-}
-
-impl ScriptAnswer {
-    /// Returns the outcome as a JSON line.
-    pub fn to_json(&self) -> String {
-        let request = &self.request;
-        let hub = self
-            .hub
-            .as_ref()
-            .map(ToString::to_string)
-            .unwrap_or_default();
-        to_json_line(&match &self.outcome {
-            ScriptOutcome::Applied(decision, reach) => ScriptEvent::Decided {
-                row: None,
-                hub,
-                reach: Some(reach),
-                decision,
-            },
-            ScriptOutcome::AlreadyDecided(decision) => ScriptEvent::Already { hub, decision },
-            ScriptOutcome::NotPending(reason) => ScriptEvent::Missing { request, reason },
-            ScriptOutcome::HubUnreachable(reason) => ScriptEvent::Unheard { request, reason },
-            ScriptOutcome::Refused(reason) => ScriptEvent::Refused {
-                row: None,
-                request: Some(request),
-                reason: reason.clone(),
-            },
-            ScriptOutcome::Failed(reason) => ScriptEvent::Failed {
-                row: None,
-                request: Some(request),
-                action: self.action,
-                reason,
-            },
-            ScriptOutcome::ResultUnknown(reason) => ScriptEvent::Unsure {
-                row: None,
-                request: Some(request),
-                action: self.action,
-                reason,
-            },
-        })
-    }
-
-    /// Returns the outcome as one line of text, without the line end.
-    pub fn to_text(&self) -> String {
-        let request = &self.request;
-        let what = match &self.outcome {
-            ScriptOutcome::Applied(_, reach) => match self.action {
-                Action::Allow => format!("allowed: {reach}"),
-                Action::Deny => format!("denied: {reach}"),
-            },
-            ScriptOutcome::AlreadyDecided(decision) => describe_earlier_decision(decision),
-            ScriptOutcome::NotPending(reason) | ScriptOutcome::HubUnreachable(reason) => {
-                reason.to_string()
-            }
-            ScriptOutcome::Refused(reason) => format!("refused: {reason}"),
-            ScriptOutcome::Failed(reason) if reason.is_empty() => {
-                format!("{} took no effect; the question is still open", self.action)
-            }
-            ScriptOutcome::Failed(reason) => {
-                format!(
-                    "{} took no effect; the question is still open: {reason}",
-                    self.action
-                )
-            }
-            ScriptOutcome::ResultUnknown(reason) => {
-                format!("{} may or may not have taken effect: {reason}", self.action)
-            }
-        };
-        format!("{request}: {what}")
-    }
-}
-
-/// Describes the earlier decision of another answer.
-fn describe_earlier_decision(decision: &Decision) -> String {
-    use terok_clearance::DecisionAction;
-    let what = match (decision.action, decision.ok) {
-        (DecisionAction::Allow, true) => "it was allowed already",
-        (DecisionAction::Deny, true) => "it was denied already",
-        (DecisionAction::Dismiss, _) => "it was dismissed already",
-        (DecisionAction::Allow, false) => "it is being allowed already",
-        (DecisionAction::Deny, false) => "it is being denied already",
-    };
-    let reach = decision.scope.as_ref().map(|scope| {
-        let (reach, keep) = (
-            phrases::describe_scope(scope),
-            phrases::describe_lifetime(scope),
-        );
-        format!(" ({reach} {keep})")
-    });
-    let by = match decision.by.as_str() {
-        "" => String::new(),
-        by => format!(" by {by}"),
-    };
-    format!("{what}{by}{}", reach.unwrap_or_default())
 }

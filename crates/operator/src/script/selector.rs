@@ -107,7 +107,7 @@ impl SandboxSelector {
 }
 
 /// Returns the name of a hub's sandbox: the recorded one, else the id in its path.
-pub(super) fn hub_sandbox_name(hub: &HubId) -> Option<DisplayText> {
+pub(crate) fn hub_sandbox_name(hub: &HubId) -> Option<DisplayText> {
     let id = hub.sandbox()?;
     let record = SandboxRecord::read(hub.path());
     let name = record.and_then(|record| record.name().cloned());

@@ -205,10 +205,7 @@ impl PendingSnapshot {
 
     /// Returns a line with the reason for each hub whose questions are missing.
     pub fn describe_gaps(&self) -> Vec<String> {
-        let unheard = self.unresponsive_hubs.iter().map(|(hub, reason)| {
-            let hub = phrases::describe_hub(hub);
-            format!("{hub} did not respond: {reason}")
-        });
+        let unheard = self.describe_unresponsive();
         let older = self.clearance1_hubs().map(|hub| {
             let hub = phrases::describe_hub(hub);
             format!(
@@ -216,7 +213,16 @@ impl PendingSnapshot {
                  be pending there"
             )
         });
-        unheard.chain(older).collect()
+        unheard.into_iter().chain(older).collect()
+    }
+
+    /// Returns a line with the reason for each hub that did not respond.
+    pub fn describe_unresponsive(&self) -> Vec<String> {
+        let unheard = self.unresponsive_hubs.iter().map(|(hub, reason)| {
+            let hub = phrases::describe_hub(hub);
+            format!("{hub} did not respond: {reason}")
+        });
+        unheard.collect()
     }
 
     /// Returns the hubs that cannot list questions.

@@ -71,12 +71,12 @@ fn describe_details(row: &Row, now: Timestamp) -> String {
     let notes = [
         Some(format!("blocked {occurrences}")),
         process,
+        phrases::describe_addresses(row),
         phrases::describe_lookup(row),
         phrases::describe_waiting(row, None, Some(now)),
-        Some(format!(
-            "allow opens {}",
-            phrases::describe_allow_effect(row)
-        )),
+        phrases::describe_previous(row, now),
+        Some(format!("allow opens {}", phrases::describe_own_effect(row))),
+        phrases::describe_offers(row).map(|offers| format!("or {offers}")),
     ];
     let notes: Vec<_> = notes.into_iter().flatten().collect();
     notes.join("; ")

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::io;
 
-use terok_clearance::ContainerId;
+use terok_clearance::{ContainerId, Timestamp};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
 use super::SandboxSelector;
@@ -139,7 +139,7 @@ impl<'a> SandboxWatch<'a> {
         if self.options.json {
             change_event(change, inbox).map_or_else(String::new, |line| to_json_line(&line))
         } else {
-            format_change(change, inbox, self.style())
+            format_change(change, inbox, self.style(), Timestamp::now())
         }
     }
 

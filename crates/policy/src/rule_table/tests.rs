@@ -260,7 +260,7 @@ fn the_bypass_opens_the_internet_alone_and_only_for_its_time() {
     assert_eq!(table.close_bypass().unwrap().usage.count, 2);
     assert_eq!(decide(&table, "b.example:1", now), RuleVerdict::Ask);
 
-    let mut ceiling = super::tests::table(&["ceiling a.example"]);
+    let mut ceiling = tests::table(&["ceiling a.example"]);
     ceiling
         .open_bypass(None, by(), Timestamp::UNIX_EPOCH)
         .unwrap();

@@ -5,14 +5,18 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use egress::{EgressNotice, EgressQuestion, EgressSink, HeldCount};
+use egress::{
+    ClosedConnection, EgressNotice, EgressQuestion, EgressSink, HeldCount, LiveConnection, RuleTag,
+};
 use hub::Hub;
+use policy::RuleId;
 use reader::socket_owner::{SocketDiag, SocketState};
 use terok_clearance::{
     BlockedPacket, ContainerId, Dest, Dossier, PacketDest, PacketHost, Protocol, RequestId,
     SandboxEvent, Timestamp,
 };
 
+use super::refusal_log::RefusalLog;
 use super::rules::DialedRules;
 use crate::TraceEvent;
 use crate::waiting::to_waiting_connections;
@@ -27,6 +31,7 @@ pub(super) struct QuestionSink {
     who_asks: WhoAsks,
     /// The list of the sandbox's sockets; `None` if it cannot be read.
     sockets_inside: Option<SocketDiag>,
+    refusals: RefusalLog,
     next_request: u64,
 }
 
@@ -53,6 +58,7 @@ impl QuestionSink {
             rules,
             identity,
             who_asks,
+            refusals: RefusalLog::default(),
             next_request: first_number(Timestamp::now()),
         }
     }
@@ -78,7 +84,7 @@ impl EgressSink for QuestionSink {
             process: None,
             zone: question.zone.question_zone(),
             looked_up_as: question.looked_up_as.cloned(),
-            previous: None,
+            previous: self.rules.previous_answer(question.dest),
         };
         self.rules.emit_trace(TraceEvent::Asked(&blocked));
         self.hub.report(SandboxEvent::Blocked(blocked));
@@ -106,9 +112,21 @@ impl EgressSink for QuestionSink {
         self.hub.set_waiting(request, to_waiting_connections(held));
     }
 
-    fn connected(&mut self, dest: &PacketDest, address: SocketAddr) {
-        self.rules
-            .emit_trace(TraceEvent::Connected { dest, address });
+    fn connected(&mut self, connection: &LiveConnection) {
+        self.rules.emit_trace(TraceEvent::Connected(connection));
+    }
+
+    fn closed(&mut self, connection: &ClosedConnection) {
+        self.rules.emit_trace(TraceEvent::Closed(connection));
+    }
+
+    fn refused(&mut self, dest: &PacketDest, rule: Option<RuleTag>) {
+        let now = tokio::time::Instant::now().into_std();
+        if let Some(count) = self.refusals.record(dest, now) {
+            let rule = rule.map(|rule| RuleId::new(rule.0));
+            self.rules
+                .emit_trace(TraceEvent::RuleRefused { dest, rule, count });
+        }
     }
 
     fn notice(&mut self, notice: EgressNotice) {

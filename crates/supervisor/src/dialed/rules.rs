@@ -1,170 +1,292 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The rules of one sandbox, shared by the hub (answers) and the engine (connections).
 
+mod answers;
+mod kept_rules;
+mod listing;
+
+use std::collections::HashMap;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use egress::{EgressPolicy, EgressVerdict};
-use hub::{Claim, DecisionEnforcer};
-use policy::{RuleSource, RuleTable, RuleTableFull, RuleVerdict};
+use egress::{
+    AddressVerdict, DialedConnection, EgressPolicy, EgressVerdict, LiveConnections, RuleTag,
+};
+use policy::{BootInstant, RuleId, RuleTable, RuleTableFull, RuleVerdict, TableRule};
 use terok_clearance::{
-    Action, DestPattern, DestZone, DisplayText, DomainName, EnforcementOutcome, HostPattern,
-    PacketDest, PacketHost, PortRange, Protocol, RuleLifetime, Scope, Target, error_chain,
+    DestPattern, DestZone, DomainName, HostPattern, PacketDest, PacketHost, PortRange,
+    PreviousAnswer, Protocol, Timestamp,
 };
 use tokio::sync::Notify;
-use tokio::time::Instant;
 
-use crate::{TraceEvent, TraceObserver};
+use super::boot_clock::{BootAlarm, boot_now};
+use super::kept::DialedPolicy;
+use crate::{RuleEnd, TraceEvent, TraceObserver};
+
+/// Maximum destinations whose last answer is remembered after its rule has ended.
+const MAX_PREVIOUS_ANSWERS: usize = 4_096;
 
 /// The rules of one sandbox. Clones share them.
 #[derive(Debug, Clone)]
 pub(super) struct DialedRules {
-    state: Arc<Mutex<RulesState>>,
-    changed: Arc<Notify>,
+    shared: Arc<SharedRules>,
 }
 
+#[derive(Debug)]
+struct SharedRules {
+    state: Mutex<RulesState>,
+    changed: Arc<Notify>,
+    connections: LiveConnections,
+    observer: Mutex<RuleObserver>,
+    /// Where answers come from that last, and the limits of answers.
+    policy: DialedPolicy,
+    /// Held during a change of a file, so that each reading shows all changes before it.
+    files: tokio::sync::Mutex<()>,
+    /// Notified when another program may have changed a file.
+    kept_changed: Arc<Notify>,
+    /// Notified when the next end of a rule may have changed.
+    ends_changed: Notify,
+}
+
+#[derive(Debug, Default)]
 struct RulesState {
     table: RuleTable,
-    observer: Option<TraceObserver>,
+    /// The answers whose rules are in force.
+    answers: HashMap<RuleId, PreviousAnswer>,
+    /// The last answers whose rules have ended, by what they covered.
+    previous: HashMap<DestPattern, Arc<PreviousAnswer>>,
+    /// Connections that ended because files were changed.
+    ended_with_files: u64,
 }
 
-impl std::fmt::Debug for RulesState {
+#[derive(Default)]
+struct RuleObserver(Option<TraceObserver>);
+
+impl std::fmt::Debug for RuleObserver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { table, observer } = self;
-        f.debug_struct("RulesState")
-            .field("table", table)
-            .field("observed", &observer.is_some())
+        f.debug_tuple("RuleObserver")
+            .field(&self.0.is_some())
             .finish()
     }
 }
 
-/// An answer that cannot become a rule.
-#[derive(Debug, thiserror::Error)]
-enum RuleError {
-    #[error("the destination is neither an address nor a name")]
-    Dest(#[from] terok_clearance::DestParseError),
-    #[error("the scope cannot be a rule")]
-    Pattern(#[from] terok_clearance::DestPatternError),
-    #[error("the scope has another destination than the question")]
-    DestMismatch,
-    #[error("port 0 cannot be opened")]
-    Port,
-    #[error("a sandbox cannot keep a rule for a project or for always")]
-    UnsupportedKeep,
-    #[error(transparent)]
-    Full(#[from] RuleTableFull),
-}
-
 impl DialedRules {
-    /// Creates the rules of a sandbox from what is allowed at the start.
-    pub(super) fn new(allowed: Vec<DestPattern>) -> Result<Self, RuleTableFull> {
+    /// Creates the rules of a sandbox. Those of files are added by
+    /// [`reload_kept`](Self::reload_kept).
+    pub(super) fn new(
+        policy: DialedPolicy,
+        kept_changed: Arc<Notify>,
+    ) -> Result<Self, RuleTableFull> {
         let mut table = RuleTable::new();
-        for pattern in allowed {
-            table.add(pattern, Action::Allow, None, RuleSource::Flag)?;
+        if policy.has_ceiling {
+            table.require_ceiling();
+        }
+        for spec in &policy.rules {
+            table.add(spec.clone())?;
+        }
+        if let Some(by) = &policy.open_for {
+            table.open_bypass(None, by.clone(), Timestamp::now())?;
         }
         Ok(Self {
-            state: Arc::new(Mutex::new(RulesState {
-                table,
-                observer: None,
-            })),
-            changed: Arc::new(Notify::new()),
+            shared: Arc::new(SharedRules {
+                state: Mutex::new(RulesState {
+                    table,
+                    ..RulesState::default()
+                }),
+                changed: Arc::default(),
+                connections: LiveConnections::default(),
+                observer: Mutex::default(),
+                policy,
+                files: tokio::sync::Mutex::default(),
+                kept_changed,
+                ends_changed: Notify::new(),
+            }),
         })
     }
 
     pub(super) fn set_observer(&self, observer: TraceObserver) {
-        self.lock_state().observer = Some(observer);
+        self.lock_observer().0 = Some(observer);
     }
 
     pub(super) fn emit_trace(&self, event: TraceEvent<'_>) {
-        if let Some(observer) = &mut self.lock_state().observer {
+        if let Some(observer) = &mut self.lock_observer().0 {
             observer(event);
         }
     }
 
     /// Returns the signal that the rules have changed.
     pub(super) fn changed(&self) -> Arc<Notify> {
-        Arc::clone(&self.changed)
+        Arc::clone(&self.shared.changed)
     }
 
-    fn apply_claim(&self, claim: &Claim) -> Result<(), RuleError> {
-        let scope = claim.scope();
-        if scope.dest != *claim.dest() {
-            return Err(RuleError::DestMismatch);
-        }
-        let pattern = scope_pattern(scope)?;
-        let now = Instant::now().into_std();
-        let expires = match (scope.keep, scope.seconds) {
-            (RuleLifetime::Once, seconds) => Some(seconds.unwrap_or(Scope::ONCE_SECONDS)),
-            (RuleLifetime::Sandbox, seconds) => seconds,
-            (RuleLifetime::UntilRemoved | RuleLifetime::Project | RuleLifetime::Always, _) => {
-                return Err(RuleError::UnsupportedKeep);
+    /// Returns the connections of the sandbox.
+    pub(super) fn connections(&self) -> LiveConnections {
+        self.shared.connections.clone()
+    }
+
+    /// Returns the last answer about a destination, if its rule has ended.
+    pub(super) fn previous_answer(&self, dest: &PacketDest) -> Option<Arc<PreviousAnswer>> {
+        let pattern = exact_pattern(dest)?;
+        self.lock_state().previous.get(&pattern).cloned()
+    }
+
+    /// Removes the rules that have ended, and ends their connections. Returns the next end.
+    fn end_expired(&self) -> Option<BootInstant> {
+        let now = boot_now();
+        let (ended, bypass, next) = {
+            let mut state = self.lock_state();
+            let ended = state.table.expire(now);
+            let has_ended = |end: BootInstant| end <= now;
+            let bypass_end = state.table.bypass_end();
+            let bypass = bypass_end
+                .is_some_and(has_ended)
+                .then(|| state.table.close_bypass())
+                .flatten();
+            (ended, bypass, state.table.next_end())
+        };
+        if !ended.is_empty() || bypass.is_some() {
+            self.finish_rules(&ended, RuleEnd::Expired);
+            if let Some(bypass) = bypass {
+                self.emit_trace(TraceEvent::BypassEnded(&bypass));
             }
-        };
-        let expires = expires.map(|seconds| now + Duration::from_secs(seconds.into()));
-        let source = RuleSource::Decision {
-            request: claim.request().clone(),
-        };
+        }
+        next
+    }
+
+    /// Ends rules at their times. Ends with an error only.
+    pub(super) async fn follow_ends(&self, mut alarm: BootAlarm) -> io::Result<()> {
+        loop {
+            let next = self.end_expired();
+            tokio::select! {
+                rung = alarm.wait_until(next) => rung?,
+                () = self.shared.ends_changed.notified() => {}
+            }
+        }
+    }
+
+    /// Reports the connections that ended with the sandbox.
+    pub(super) fn report_last_connections(&self) {
+        for closed in self.shared.connections.take_closed() {
+            self.emit_trace(TraceEvent::Closed(&closed));
+        }
+    }
+
+    /// Reports rules that were removed, ends the connections that no rule allows any more, and
+    /// returns their number.
+    fn finish_rules(&self, ended: &[TableRule], end: RuleEnd) -> u64 {
+        let connections = self.check_connections();
+        {
+            let mut state = self.lock_state();
+            for rule in ended {
+                state.remember_answer(rule, end == RuleEnd::Revoked);
+            }
+        }
+        for rule in ended {
+            self.emit_trace(TraceEvent::RuleEnded {
+                rule,
+                end,
+                connections,
+            });
+        }
+        connections
+    }
+
+    /// Ends the connections that no rule allows any more, and returns their number. Those that wait
+    /// are checked by the engine.
+    fn check_connections(&self) -> u64 {
+        let now = boot_now();
         let mut state = self.lock_state();
-        drop(state.table.expire(now));
-        state.table.add(pattern, claim.action(), expires, source)?;
-        Ok(())
+        let table = &mut state.table;
+        let ended = self.shared.connections.check(|connection| {
+            let opened_by = RuleId::new(connection.rule.0);
+            let rule = rule_to_go_on(table, connection, now)?;
+            if rule != opened_by {
+                table.note_opened(rule);
+                // A rule for one connection that has none left ends here.
+                drop(table.note_closed(opened_by));
+            }
+            Some(RuleTag(rule.get()))
+        });
+        drop(state);
+        self.shared.changed.notify_one();
+        self.shared.ends_changed.notify_one();
+        ended
     }
 
     fn lock_state(&self) -> MutexGuard<'_, RulesState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        let state = self.shared.state.lock();
+        state.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_observer(&self) -> MutexGuard<'_, RuleObserver> {
+        let observer = self.shared.observer.lock();
+        observer.unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Returns the destinations that a scope covers.
-fn scope_pattern(scope: &Scope) -> Result<DestPattern, RuleError> {
-    let host = match scope.dest.parse_target()? {
-        Target::Name(name) => HostPattern::Name(name),
-        Target::Address(address) => HostPattern::Address(address),
-    };
-    let ports = match scope.port {
-        None => None,
-        Some(port) => Some(PortRange::new(port, port).ok_or(RuleError::Port)?),
-    };
-    Ok(DestPattern::new(host, ports, scope.protocol)?)
+/// Returns the rule because of which a connection goes on. A deny of the address that it was dialed
+/// to ends it, too.
+fn rule_to_go_on(
+    table: &RuleTable,
+    connection: &DialedConnection,
+    now: BootInstant,
+) -> Option<RuleId> {
+    let DialedConnection {
+        rule,
+        dest,
+        zone,
+        address,
+        is_proxied,
+    } = connection;
+    let rule = table.rule_to_go_on(RuleId::new(rule.0), dest, *zone, now)?;
+    match &dest.host {
+        PacketHost::Name(name) if !is_proxied => {
+            let zone = DestZone::Public; // the table knows the private addresses
+            let is_covered = table.covers_address(name, *address, dest.protocol, zone, now);
+            is_covered.then_some(rule)
+        }
+        PacketHost::Name(_) | PacketHost::Address(_) => Some(rule),
+    }
 }
 
-impl DecisionEnforcer for DialedRules {
-    fn supports_ports(&self) -> bool {
-        true
-    }
+/// Returns the pattern that covers a destination alone.
+fn exact_pattern(dest: &PacketDest) -> Option<DestPattern> {
+    let host = match &dest.host {
+        PacketHost::Name(name) => HostPattern::Name(name.clone()),
+        PacketHost::Address(address) => HostPattern::Address(*address),
+    };
+    let ports = PortRange::new(dest.port, dest.port);
+    DestPattern::new(host, ports, Some(dest.protocol)).ok()
+}
 
-    async fn enforce(&self, claim: Claim) -> EnforcementOutcome {
-        let start = Instant::now();
-        let (request, dest, action) = (claim.request(), claim.dest(), claim.action());
-        match self.apply_claim(&claim) {
-            Ok(()) => {
-                self.emit_trace(TraceEvent::Enforced {
-                    request,
-                    dest,
-                    action,
-                    duration: start.elapsed(),
-                });
-                self.changed.notify_one();
-                EnforcementOutcome::Applied
-            }
-            Err(error) => {
-                let reason: DisplayText = error_chain(&error);
-                self.emit_trace(TraceEvent::Refused {
-                    request,
-                    dest,
-                    reason: &reason,
-                });
-                EnforcementOutcome::Failed(reason)
+impl RulesState {
+    /// Remembers the answer whose rule has ended.
+    fn remember_answer(&mut self, ended: &TableRule, revoked: bool) {
+        let Some(answer) = self.answers.remove(&ended.rule.id) else {
+            return;
+        };
+        if self.previous.len() >= MAX_PREVIOUS_ANSWERS {
+            let oldest = self.previous.iter().min_by_key(|(_, answer)| answer.at);
+            if let Some(pattern) = oldest.map(|(pattern, _)| pattern.clone()) {
+                self.previous.remove(&pattern);
             }
         }
+        let answer = PreviousAnswer { revoked, ..answer };
+        let pattern = ended.rule.spec.pattern.clone();
+        self.previous.insert(pattern, Arc::new(answer));
     }
 }
 
 impl EgressPolicy for DialedRules {
     fn decide(&self, dest: &PacketDest, zone: DestZone) -> EgressVerdict {
-        let now = Instant::now().into_std();
-        to_egress_verdict(self.lock_state().table.decide(dest, zone, now))
+        match self.lock_state().table.decide(dest, zone, boot_now()) {
+            RuleVerdict::Allow(rule) => EgressVerdict::Allow(RuleTag(rule.get())),
+            RuleVerdict::Deny(rule) => EgressVerdict::Deny(Some(RuleTag(rule.get()))),
+            RuleVerdict::OutsideCeiling => EgressVerdict::Deny(None),
+            RuleVerdict::Ask => EgressVerdict::Ask,
+            RuleVerdict::Floor => EgressVerdict::Floor,
+        }
     }
 
     fn decide_address(
@@ -174,66 +296,64 @@ impl EgressPolicy for DialedRules {
         port: u16,
         protocol: Protocol,
         zone: DestZone,
-    ) -> EgressVerdict {
-        let now = Instant::now().into_std();
+    ) -> AddressVerdict {
+        let now = boot_now();
         let state = self.lock_state();
         let at = SocketAddr::new(address, port);
         if state.table.covers_address(name, at, protocol, zone, now) {
-            return EgressVerdict::Allow;
+            return AddressVerdict::Allow;
         }
         let dest = PacketDest {
             host: PacketHost::Address(address),
             port,
             protocol,
         };
-        to_egress_verdict(state.table.decide(&dest, zone, now))
+        match state.table.decide(&dest, zone, now) {
+            RuleVerdict::Allow(_) => AddressVerdict::Allow,
+            RuleVerdict::Deny(_) | RuleVerdict::OutsideCeiling => AddressVerdict::Deny,
+            RuleVerdict::Ask => AddressVerdict::Ask,
+            RuleVerdict::Floor => AddressVerdict::Floor,
+        }
     }
 
     fn allows_name(&self, name: &DomainName) -> bool {
-        let now = Instant::now().into_std();
-        self.lock_state().table.allows_name(name, now)
+        self.lock_state().table.allows_name(name, boot_now())
     }
-}
 
-const fn to_egress_verdict(verdict: RuleVerdict) -> EgressVerdict {
-    match verdict {
-        RuleVerdict::Allow(_) => EgressVerdict::Allow,
-        RuleVerdict::Deny(_) => EgressVerdict::Deny,
-        RuleVerdict::Ask => EgressVerdict::Ask,
-        RuleVerdict::Floor => EgressVerdict::Floor,
+    fn note_uses(&self, rule: RuleTag, count: u64) {
+        let at = Timestamp::now();
+        let mut state = self.lock_state();
+        state.table.note_uses(RuleId::new(rule.0), count, at);
+    }
+
+    fn rule_to_go_on(&self, connection: &DialedConnection) -> Option<RuleTag> {
+        let state = self.lock_state();
+        let rule = rule_to_go_on(&state.table, connection, boot_now())?;
+        Some(RuleTag(rule.get()))
+    }
+
+    fn note_opened(&self, rule: RuleTag) {
+        self.lock_state().table.note_opened(RuleId::new(rule.0));
+    }
+
+    fn note_closed(&self, rule: RuleTag) {
+        let ended = {
+            let mut state = self.lock_state();
+            let ended = state.table.note_closed(RuleId::new(rule.0));
+            if let Some(ended) = &ended {
+                state.remember_answer(ended, false);
+            }
+            ended
+        };
+        if let Some(rule) = &ended {
+            self.emit_trace(TraceEvent::RuleEnded {
+                rule,
+                end: RuleEnd::Used,
+                connections: 0,
+            });
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_scope_becomes_the_pattern_of_its_destination_alone() {
-        let check = |dest: &str, port, protocol, expected: Option<&str>| {
-            let scope = Scope {
-                port,
-                protocol,
-                ..Scope::whole_dest(dest.parse().unwrap())
-            };
-            let pattern = scope_pattern(&scope)
-                .ok()
-                .map(|pattern| pattern.to_string());
-            assert_eq!(pattern.as_deref(), expected, "{dest} {port:?}");
-        };
-        let tcp = Some(Protocol::TCP);
-        check("a.example", Some(443), tcp, Some("a.example:443/tcp"));
-        check("a.example", None, None, Some("a.example"));
-        check("203.0.113.7", Some(53), None, Some("203.0.113.7:53"));
-        check("2001:db8::7", Some(1), tcp, Some("[2001:db8::7]:1/tcp"));
-        check(
-            "a.example",
-            None,
-            Some(Protocol::ICMP),
-            Some("a.example/icmp"),
-        );
-        check("a.example", Some(0), tcp, None);
-        check("*.example", Some(443), tcp, None);
-        check("10.0.0.0/8", None, None, None);
-    }
-}
+mod tests;

@@ -6,12 +6,12 @@ use std::str::FromStr;
 /// An amount of memory in bytes, written as a number with an optional unit K, M, G or T, of 1,024
 /// each. `512M`, `512MB` and `512MiB` are the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct MemorySize(u64);
+pub(crate) struct MemorySize(u64);
 
 /// The text is no amount of memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("write a number of bytes, or one with a unit such as 512M or 4G")]
-pub(super) struct MemorySizeError;
+pub(crate) struct MemorySizeError;
 
 impl MemorySize {
     pub(super) const fn bytes(self) -> u64 {

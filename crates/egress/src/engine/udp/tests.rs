@@ -36,6 +36,7 @@ fn dialing(dial: &AbortHandle) -> UdpFlow {
     flow(FlowState::Dialing {
         queue: VecDeque::new(),
         dial: dial.clone(),
+        rule: RuleTag(1),
     })
 }
 
@@ -72,7 +73,7 @@ async fn the_dial_of_an_earlier_flow_does_not_end_a_later_one() {
     flows.insert(key(1), dialing(&later));
     flows.push_waiting(&key(1), b"datagram");
     assert!(flows.take_dialed(&key(1), earlier.id()).is_none());
-    let (_, queue) = flows.take_dialed(&key(1), later.id()).unwrap();
+    let (_, queue, _) = flows.take_dialed(&key(1), later.id()).unwrap();
     assert_eq!(queue, [b"datagram"]);
     assert_eq!((flows.is_empty(), flows.waiting_bytes), (true, 0));
 }

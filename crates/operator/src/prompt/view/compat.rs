@@ -10,6 +10,7 @@ use terok_clearance::wire::clearance2::ContainerState;
 use terok_clearance::{DecisionAction, DisplayText, Protocol, ShieldState, Timestamp};
 
 use super::PromptMessage;
+use super::text::format_rules;
 use crate::inbox::{Inbox, InboxChange, Row, RowEnd};
 use crate::phrases;
 use crate::prompt::command::PromptCommandError;
@@ -114,6 +115,7 @@ pub(super) fn render(
         PromptMessage::List => inbox.rows().map(listed).collect(),
         PromptMessage::Help => HELP_TEXT.to_owned(),
         PromptMessage::Sent(..) | PromptMessage::WaitingForReplies(_) => String::new(),
+        PromptMessage::Rules(reply) => format_rules(reply, now, color),
         PromptMessage::Refused(_, reason) => format!("{reason}\n"),
         PromptMessage::NotSent(row, _) if inbox.row(*row).is_none() => {
             format!("No pending request [{row}]\n")
@@ -154,7 +156,7 @@ fn format_body(row: &Row, now: Timestamp) -> String {
     }
     format!(
         "{lines}\nAllow opens: {}",
-        phrases::describe_allow_effect(row)
+        phrases::describe_own_effect(row)
     )
 }
 
@@ -260,8 +262,11 @@ fn format_command_error(line: &str, error: &PromptCommandError) -> String {
             format!("Unknown command: '{verb}' (try 'h' for help)\n")
         }
         PromptCommandError::MissingRow(_) => format!("Usage: {verb} <N>\n"),
-        PromptCommandError::InvalidRow { .. } => format!("Invalid request number: '{rest}'\n"),
+        PromptCommandError::InvalidRow { .. } | PromptCommandError::InvalidScope(_) => {
+            format!("Invalid request number: '{rest}'\n")
+        }
         PromptCommandError::InvalidJson(reason) => format!("{reason}\n"),
+        PromptCommandError::MissingRule => format!("{error}\n"),
     }
 }
 

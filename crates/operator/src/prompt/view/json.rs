@@ -6,6 +6,8 @@ use terok_clearance::DisplayText;
 use super::PromptMessage;
 use crate::inbox::Inbox;
 use crate::json::{ScriptEvent, ScriptQuestion, change_event, to_json_line};
+use crate::phrases;
+use crate::prompt::rule_calls::RuleCallReply;
 
 pub(super) fn render(message: &PromptMessage<'_>, inbox: &Inbox) -> String {
     let line = match message {
@@ -29,10 +31,18 @@ pub(super) fn render(message: &PromptMessage<'_>, inbox: &Inbox) -> String {
             }]);
             return lines.map(|line| to_json_line(&line)).collect();
         }
-        PromptMessage::Sent(row, action) => Some(ScriptEvent::Sent {
-            row: row.get(),
-            action: *action,
+        PromptMessage::Sent(number, action, asked) => inbox.row(*number).and_then(|row| {
+            Some(ScriptEvent::Sent {
+                row: number.get(),
+                action: *action,
+                scope: row.scope_with(asked).ok()?,
+                reach: phrases::describe_effect(row, *action, asked),
+            })
         }),
+        PromptMessage::Rules(RuleCallReply::Listed(survey)) => return survey.to_json(),
+        PromptMessage::Rules(RuleCallReply::Revoked(name, outcome)) => {
+            return outcome.to_json(name.as_str());
+        }
         PromptMessage::Refused(row, reason) => Some(ScriptEvent::Refused {
             row: Some(row.get()),
             request: None,

@@ -7,18 +7,26 @@ use terok_clearance::{DisplayText, Timestamp};
 use super::PromptMessage;
 use crate::inbox::{Inbox, InboxChange, Row};
 use crate::phrases::{self, MessageTone};
+use crate::prompt::rule_calls::RuleCallReply;
 
 /// Maximum number of rows listed at the start; `l` lists all.
 pub(crate) const MAX_ROWS_AT_START: usize = 20;
 
-const COMMAND_SUMMARY: &str = "a N allow, d N deny, l list, h help, q quit";
+const COMMAND_SUMMARY: &str = "a N allow, d N deny, l list, rules, h help, q quit";
 
 const HELP_TEXT: &str = "  \
-  a N [N...]  allow: open exactly what the row says
-  d N [N...]  deny: refuse it without asking again
-  l           list the pending questions
-  h           this help
-  q           quit; unanswered questions stay pending, and nothing is opened
+  a N [N...]      allow: open exactly what the row says
+  d N [N...]      deny: refuse it without asking again
+  a N 5m          the same for a time (30s, 5m, 2h, 1d); or once (the connections that wait),
+                  run (until the sandbox ends), project (also in later runs), always
+  a N as *.example.com [5m]
+                  the same for every name below one, if the row offers it
+  l               list the pending questions
+  rules           list the rules in force
+  revoke r12      end a rule, and the connections that it opened; or `revoke web:17`, the rules of
+                  your answers to a question
+  h               this help
+  q               quit; unanswered questions stay pending, and nothing is opened
 ";
 
 /// The style of messages.
@@ -75,7 +83,7 @@ pub(super) fn render(
             format!("Clearance: questions of the sandboxes in {place}\n{COMMAND_SUMMARY}\n")
         }
         PromptMessage::Ready => format_initial_list(inbox, paint, now),
-        PromptMessage::Change(change) => format_change(change, inbox, paint),
+        PromptMessage::Change(change) => format_change(change, inbox, paint, now),
         PromptMessage::Suppressed(rows) => format!("... and {rows} more; l lists them\n"),
         PromptMessage::List if inbox.rows().len() == 0 => {
             format!("  no pending questions\n{}", unlisted_note(inbox))
@@ -86,6 +94,7 @@ pub(super) fn render(
             .collect(),
         PromptMessage::Help => HELP_TEXT.to_owned(),
         PromptMessage::Sent(..) => String::new(),
+        PromptMessage::Rules(reply) => format_rules(reply, now, paint.color),
         PromptMessage::Refused(_, reason) => format!("{reason}\n"),
         PromptMessage::NotSent(_, refusal) => {
             format!("{}\n", DisplayText::new(&refusal.to_string()))
@@ -113,7 +122,7 @@ fn format_initial_list(inbox: &Inbox, paint: MessageStyle, now: Timestamp) -> St
     let (hubs, rows) = (inbox.hubs().len(), inbox.rows().len());
     let first = inbox.rows().take(MAX_ROWS_AT_START);
     let mut shown: String = first
-        .map(|row| format_question(row, inbox, paint, Some(now)))
+        .map(|row| format_question(row, inbox, paint, now, true))
         .collect();
     if let Some(rest @ 1..) = rows.checked_sub(MAX_ROWS_AT_START) {
         shown = format!("{shown}... and {rest} more; l lists them\n");
@@ -146,12 +155,13 @@ fn question_name(row: &Row, inbox: &Inbox, paint: MessageStyle) -> String {
     }
 }
 
-/// Formats a question, and the effect of `allow`.
+/// Formats a question, and the effect of `allow`. Ages that change stand in lists only.
 fn format_question(
     row: &Row,
     inbox: &Inbox,
     paint: MessageStyle,
-    now: Option<Timestamp>,
+    now: Timestamp,
+    is_listed: bool,
 ) -> String {
     let name = question_name(row, inbox, paint);
     let head = format!("[{name}] BLOCKED  {}", phrases::describe_dest(row));
@@ -167,22 +177,38 @@ fn format_question(
     if let Some(process) = phrases::describe_process(row) {
         line = format!("{line}  who asks: {process}");
     }
-    if let Some(now) = now {
+    if is_listed {
         line = format!("{line}  {}", phrases::describe_occurrences(row, now));
     }
     let notes = [
+        phrases::describe_addresses(row),
         phrases::describe_lookup(row),
-        phrases::describe_waiting(row, None, now),
+        phrases::describe_waiting(row, None, is_listed.then_some(now)),
+        phrases::describe_previous(row, now),
     ];
     let notes: Vec<_> = notes.into_iter().flatten().collect();
     if !notes.is_empty() {
         line = format!("{line}\n      {}", notes.join("; "));
     }
     let allow = if paint.show_ids { "allow" } else { "a" };
-    format!(
-        "{line}\n      {allow} {name} opens {}\n",
-        phrases::describe_allow_effect(row)
-    )
+    let effect = phrases::describe_own_effect(row);
+    let offers = phrases::describe_offers(row).filter(|_| !paint.show_ids);
+    let offers = offers.map_or_else(String::new, |offers| format!("\n      or {offers}"));
+    format!("{line}\n      {allow} {name} opens {effect}{offers}\n")
+}
+
+/// Formats the reply to a call about rules.
+pub(super) fn format_rules(reply: &RuleCallReply, now: Timestamp, color: bool) -> String {
+    let survey = match reply {
+        RuleCallReply::Revoked(_, outcome) => return format!("{}\n", outcome.to_text()),
+        RuleCallReply::Listed(survey) => survey,
+    };
+    let gaps = survey.describe_gaps();
+    let gaps: String = gaps.iter().map(|gap| format!("  {gap}\n")).collect();
+    match survey.to_table(now, None, color) {
+        table if table.is_empty() && gaps.is_empty() => "  no rules\n".to_owned(),
+        table => table + &gaps,
+    }
 }
 
 /// Formats what has become known about a question since it was shown.
@@ -192,9 +218,11 @@ fn format_addition(row: &Row, inbox: &Inbox, text: &str, paint: MessageStyle) ->
 }
 
 fn format_list_row(row: &Row, inbox: &Inbox, paint: MessageStyle, now: Timestamp) -> String {
-    let mut shown = format_question(row, inbox, paint, Some(now));
+    let mut shown = format_question(row, inbox, paint, now, true);
     if let Some(action) = row.answering() {
-        shown = format!("{shown}      being answered: {action}\n");
+        let scope = row.answering_scope().map(phrases::describe_answered_scope);
+        let scope = scope.unwrap_or_default();
+        shown = format!("{shown}      being answered: {action} {scope}\n");
     }
     if row.is_forgotten_by_hub() {
         shown = format!("{shown}      stale: the hub restarted; the next packet will ask again\n");
@@ -203,10 +231,17 @@ fn format_list_row(row: &Row, inbox: &Inbox, paint: MessageStyle, now: Timestamp
 }
 
 /// Formats a change. Returns an empty text for changes that are not shown.
-pub(crate) fn format_change(change: &InboxChange, inbox: &Inbox, paint: MessageStyle) -> String {
+pub(crate) fn format_change(
+    change: &InboxChange,
+    inbox: &Inbox,
+    paint: MessageStyle,
+    now: Timestamp,
+) -> String {
     if let InboxChange::Added(number) = change {
         let row = inbox.row(*number);
-        return row.map_or_else(String::new, |row| format_question(row, inbox, paint, None));
+        return row.map_or_else(String::new, |row| {
+            format_question(row, inbox, paint, now, false)
+        });
     }
     if let InboxChange::ProcessFound(number) | InboxChange::WaitingGrew(number) = change {
         let addition = inbox.row(*number).and_then(|row| {

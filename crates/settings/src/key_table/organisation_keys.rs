@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The keys of the organisation's file.
+
+use super::{SettingKey, ValueKind};
+
+/// The keys of the organisation's `policy.toml`.
+pub const ORGANISATION_KEYS: &[SettingKey] = &[
+    SettingKey {
+        table: "destinations",
+        name: "deny",
+        kind: ValueKind::Destinations,
+        default: Some("[]"),
+        unset: "",
+        example: Some("[\"*.pastebin.example\", \"198.51.100.0/24\"]"),
+        meaning: "Destinations that no user opens.",
+    },
+    SettingKey {
+        table: "destinations",
+        name: "ceiling",
+        kind: ValueKind::OpenDestinations,
+        default: None,
+        unset: "no ceiling",
+        example: Some("[\"*.example.com\", \"registry.npmjs.org:443\"]"),
+        meaning: "If set, nothing outside of these destinations is ever opened; an empty list \
+                  opens nothing.",
+    },
+    SettingKey {
+        table: "destinations",
+        name: "allow",
+        kind: ValueKind::OpenDestinations,
+        default: Some("[]"),
+        unset: "",
+        example: Some("[\"packages.example.com:443\"]"),
+        meaning: "Destinations that are open from the start. They must be within the ceiling.",
+    },
+    SettingKey {
+        table: "profiles",
+        name: "required",
+        kind: ValueKind::Texts,
+        default: Some("[]"),
+        unset: "",
+        example: Some("[\"company\"]"),
+        meaning: "Profiles that each run has in addition to those of the user.",
+    },
+    SettingKey {
+        table: "answers",
+        name: "max_lifetime",
+        kind: ValueKind::Lifetime,
+        default: Some("\"always\""),
+        unset: "",
+        example: Some("\"project\""),
+        meaning: "The longest that an answer may last: once, 5m, 1h, run, project or always.",
+    },
+    SettingKey {
+        table: "answers",
+        name: "max_hold",
+        kind: ValueKind::TimeSpan,
+        default: None,
+        unset: "no limit",
+        example: Some("\"5m\""),
+        meaning: "The longest that a connection waits for an answer; also for --hold forever.",
+    },
+    SettingKey {
+        table: "answers",
+        name: "allow_learn",
+        kind: ValueKind::Boolean,
+        default: Some("true"),
+        unset: "",
+        example: None,
+        meaning: "Whether a run may let everything through in order to learn a profile.",
+    },
+    SettingKey {
+        table: "answers",
+        name: "allow_bypass",
+        kind: ValueKind::Boolean,
+        default: Some("true"),
+        unset: "",
+        example: None,
+        meaning: "Whether a user may open everything for a time.",
+    },
+    SettingKey {
+        table: "answers",
+        name: "allow_trusted_project_files",
+        kind: ValueKind::Boolean,
+        default: Some("true"),
+        unset: "",
+        example: None,
+        meaning: "Whether a user may use the rules of a file in the project itself.",
+    },
+    SettingKey {
+        table: "answers",
+        name: "allow_approver",
+        kind: ValueKind::Boolean,
+        default: Some("true"),
+        unset: "",
+        example: None,
+        meaning: "Whether a program may answer in place of the user.",
+    },
+    SettingKey {
+        table: "record",
+        name: "required",
+        kind: ValueKind::Boolean,
+        default: Some("false"),
+        unset: "",
+        example: None,
+        meaning: "Whether users must keep the record: `enabled = false` has then no effect.",
+    },
+    SettingKey {
+        table: "record",
+        name: "copies",
+        kind: ValueKind::Paths,
+        default: Some("[]"),
+        unset: "",
+        example: Some("[\"/var/log/terok-clearance/{user}.jsonl\"]"),
+        meaning: "Files to which each line of the record is copied; {user} stands for the name of \
+                  the user. The user must be able to write to them.",
+    },
+];
