@@ -3,19 +3,21 @@
 
 mod answering;
 mod commands;
+mod messages;
 mod rules;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crossterm::event::{KeyCode, KeyEvent, MouseEvent};
+use crossterm::event::{KeyCode, KeyEvent};
+use operator::ScopeChoice;
 use operator::answer_guard::{AnswerGuard, KeyBurstDetector, ListGuard};
 use operator::clock::{ClockReading, TimeZone};
-use operator::inbox::{HubId, InboxChange, RowEnd, RowNumber};
+use operator::inbox::{InboxChange, RowEnd, RowNumber};
 use operator::phrases::{self, MessageTone};
-use operator::{AnswerScope, ScopeChoice};
-use terok_clearance::wire::clearance2::{ListedRule, RevokeReply};
 use terok_clearance::{Action, DisplayText};
+
+pub use messages::{IgnoredInput, TuiEffect, TuiMessage};
 
 use crate::activity_log::ActivityLog;
 use crate::confirm_dialog::ConfirmDialog;
@@ -65,59 +67,6 @@ pub struct TuiModel {
     needs_redraw: bool,
 }
 
-/// An event for the model.
-#[derive(Debug, Clone)]
-pub enum TuiMessage {
-    /// The inbox changed; the [`SessionView`] already contains the changes.
-    Changed(Vec<InboxChange>),
-    /// The terminal accepted a frame.
-    Drawn(DrawnScreen),
-    /// The terminal reported that it has processed all frames.
-    Processed,
-    /// An answer key was pressed while the terminal has not processed all frames.
-    AnswerBeforeProcessed,
-    /// A key was pressed.
-    Key(KeyEvent),
-    /// A key was pressed that arrived together with others, and so is not an answer.
-    KeyBurst(KeyEvent),
-    /// A key was pressed that may be a part of something else, and so is not an answer.
-    DoubtfulKey(KeyEvent),
-    /// Input without an effect.
-    Ignored(IgnoredInput),
-    /// A mouse event.
-    Mouse(MouseEvent),
-    /// Text was pasted, which is never interpreted as keys.
-    Paste(String),
-    /// The size of the terminal changed, or the screen was lost.
-    Resized,
-    /// The user interface has the terminal again.
-    Resumed,
-    /// Suspending failed, because no shell could resume the program.
-    NoJobControl,
-    /// A hub listed its rules; an error is the reason why not.
-    RulesListed(HubId, Result<Vec<ListedRule>, DisplayText>),
-    /// A hub replied to the end of a rule.
-    RuleRevoked {
-        /// The hub.
-        hub: HubId,
-        /// The name of the rule.
-        rule: DisplayText,
-        /// The effect, or the reason why there is none.
-        result: Result<RevokeReply, DisplayText>,
-    },
-}
-
-/// Input without an effect, which the status line explains.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum IgnoredInput {
-    /// A key or a sequence without a known meaning.
-    UnknownKey,
-    /// A part of an unfinished reply of the terminal, or keys that look like one.
-    InsideReply,
-    /// A part of a pasted text.
-    InsidePaste,
-}
-
 /// The frame with which a time to read started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ReadingStart {
@@ -150,37 +99,6 @@ const fn describe_doubt(doubt: Option<KeyDoubt>, is_held: bool) -> Option<&'stat
         None if is_held => Some("the key may be held; release it for a moment"),
         None => None,
     }
-}
-
-/// A task for the event loop.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TuiEffect {
-    /// Answer these rows. Each can be answered.
-    Answer {
-        /// The rows, each with the scope that the screen showed.
-        rows: Vec<(RowNumber, AnswerScope)>,
-        /// The answer.
-        action: Action,
-    },
-    /// Ask these hubs for their rules.
-    ListRules(Vec<HubId>),
-    /// End a rule.
-    Revoke {
-        /// The hub.
-        hub: HubId,
-        /// The name of the rule.
-        rule: DisplayText,
-    },
-    /// Search for hubs, and redraw the whole screen.
-    Refresh,
-    /// Report mouse events (`true`), or leave the mouse to the terminal.
-    CaptureMouse(bool),
-    /// Suspend to the shell.
-    Suspend,
-    /// End.
-    Quit,
-    /// End as after Ctrl-C.
-    Interrupt,
 }
 
 impl TuiModel {

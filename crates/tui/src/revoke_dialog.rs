@@ -54,12 +54,12 @@ impl RevokeDialog {
         };
         let mut paragraphs = vec![
             format!("It {verb} {covers}, {lifetime}."),
-            format!("It comes from {origin}, by {by}."),
+            format!("Origin: {origin}, by {by}."),
         ];
         let ends = match self.rule.open {
             0 => "No connection exists because of it.".to_owned(),
-            1 => "Its end ends 1 connection at once.".to_owned(),
-            count => format!("Its end ends {count} connections at once."),
+            1 => "Revoking it ends 1 connection at once.".to_owned(),
+            count => format!("Revoking it ends {count} connections at once."),
         };
         paragraphs.push(ends);
         if matches!(self.rule.keep, RuleLifetime::Project | RuleLifetime::Always) {

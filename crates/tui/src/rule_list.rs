@@ -90,6 +90,15 @@ impl RuleList {
         to_list
     }
 
+    /// Forgets all rules. Replies to calls are still due.
+    pub(crate) fn forget_listings(&mut self) {
+        self.update(|hubs| {
+            for rules in hubs.values_mut() {
+                rules.listing = RuleListing::Pending;
+            }
+        });
+    }
+
     /// Returns `true` if the rules of a hub must be listed now. During a call, the reply leads to
     /// the next one.
     pub(crate) fn reload(&mut self, hub: &HubId) -> bool {

@@ -20,23 +20,29 @@ use crate::view::SessionView;
 impl TuiModel {
     /// Shows the page, and asks every connected hub for its rules.
     pub(super) fn show_rules(&mut self, view: SessionView<'_>) -> Option<TuiEffect> {
-        self.mode = ViewMode::Rules;
+        if self.mode != ViewMode::Rules {
+            // Older lists may be those of a hub that was restarted since.
+            self.rules.forget_listings();
+            self.mode = ViewMode::Rules;
+        }
         let hubs = view.inbox.hubs().collect();
         list_rules(self.rules.reload_all(&hubs))
     }
 
-    /// Applies changes of the inbox to the page, while shown. Returns the hubs to ask again.
+    /// Applies changes of the inbox to the rules. While the page is shown, asks hubs again.
     pub(super) fn reload_changed_rules(&mut self, changes: &[InboxChange]) -> Option<TuiEffect> {
-        if !matches!(self.mode, ViewMode::Rules | ViewMode::Revoke) {
-            return None;
-        }
+        let shown = matches!(self.mode, ViewMode::Rules | ViewMode::Revoke);
         let mut hubs = Vec::new();
         for change in changes {
             match change {
-                InboxChange::Ended(row, RowEnd::Decided(_)) if self.rules.reload(row.hub()) => {
+                InboxChange::Ended(row, RowEnd::Decided(_))
+                    if shown && self.rules.reload(row.hub()) =>
+                {
                     hubs.push(row.hub().clone());
                 }
-                InboxChange::Up(hub, _) if self.rules.reload(hub) => hubs.push(hub.clone()),
+                InboxChange::Up(hub, _) if shown && self.rules.reload(hub) => {
+                    hubs.push(hub.clone());
+                }
                 InboxChange::Down(hub, _) => self.rules.set_away(hub),
                 InboxChange::Gone(hub) => self.rules.remove_hub(hub),
                 _ => {}
@@ -76,7 +82,7 @@ impl TuiModel {
         let dialog = self.revoke.as_ref()?;
         if let Err(refusal) = dialog.check_key(now) {
             let reason = match refusal {
-                KeyRefusal::NotFullyShown => "not all of it was shown yet; press PgDn",
+                KeyRefusal::NotFullyShown => "PgDn shows the rest",
                 KeyRefusal::JustAppeared | KeyRefusal::Changed => {
                     "the dialog just appeared; read it and press again"
                 }

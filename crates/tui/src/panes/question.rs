@@ -118,10 +118,10 @@ impl QuestionPane<'_> {
         let dim = Theme::dim();
         question.add_spans("lasts", dim, scopes::lifetime_lines(row, scope, room));
         question.add_spans("name", dim, scopes::name_lines(row, scope, room));
-        question.preferred_lines = question.lines.len();
         if let Some(before) = self.previous_text() {
             question.add("before", dim, &before, Style::new(), width);
         }
+        question.preferred_lines = question.lines.len();
     }
 
     /// Adds the state of the question, the sandbox and the hub.

@@ -20,7 +20,7 @@ const MARK_WIDTH: usize = 2;
 const NAME_WIDTH: usize = 6;
 const ACTION_WIDTH: usize = 6;
 const LIFETIME_WIDTH: usize = 13;
-const COUNT_WIDTH: usize = 6;
+const COUNT_WIDTH: usize = 7;
 const ORIGIN_WIDTH: usize = 24;
 const AGE_WIDTH: usize = 11;
 const BY_WIDTH: usize = 30;
@@ -158,11 +158,10 @@ impl RulesPane<'_> {
             Line::default(),
         ];
         header.extend(columns.others.iter().map(|column| {
-            let heading = Line::raw(column.heading());
             if column.is_count() {
-                heading.alignment(Alignment::Right)
+                count_cell(column.heading())
             } else {
-                heading
+                Line::raw(column.heading())
             }
         }));
         let rows: Vec<_> = rows.collect();
@@ -213,11 +212,11 @@ impl RulesPane<'_> {
             Line::raw(truncate_middle(dest, columns.dest_width)),
         ];
         cells.extend(columns.others.iter().map(|column| {
-            let text = Line::raw(truncate(&column.text(entry), column.width()));
+            let text = truncate(&column.text(entry), column.width());
             if column.is_count() {
-                text.alignment(Alignment::Right)
+                count_cell(&text)
             } else {
-                text
+                Line::raw(text)
             }
         }));
         Row::new(cells).style(match (selected, entry.rule.spent) {
@@ -281,6 +280,11 @@ pub(crate) fn no_rules_lines() -> Vec<Line<'static>> {
         Line::default(),
         Line::styled("   No hub is there, and so no rule.", Theme::bold()),
     ]
+}
+
+/// Returns a cell that ends in a space, because the next column is left-aligned.
+fn count_cell(text: &str) -> Line<'static> {
+    Line::raw(format!("{text} ")).alignment(Alignment::Right)
 }
 
 /// Returns the lifetime for a narrow column.

@@ -104,12 +104,12 @@ pub(super) fn name_lines(row: &Row, scope: &AnswerScope, width: usize) -> Vec<Ve
     if row.offered_names().is_empty() {
         return Vec::new();
     }
-    let room = width.saturating_sub(4);
+    let room = width.saturating_sub(7);
     let chosen = scope.dest.as_ref().unwrap_or_else(|| row.dest());
-    let next = next_name(row, scope).map_or_else(
-        || "that name alone".to_owned(),
-        |name| truncate_middle(name.as_str(), room),
-    );
+    let next = match next_name(row, scope) {
+        Some(name) => truncate_middle(name.as_str(), room),
+        None => format!("only {}", truncate_middle(row.dest().as_str(), room)),
+    };
     let keys = vec![
         ScopeKey {
             key: "",

@@ -5,6 +5,7 @@
 //! The oracle does not use the model. After each frame it reads the text of the screen, as a person
 //! does, and compares the sent answers with that text and with the time for which it was visible.
 
+mod oracle;
 pub(crate) mod read;
 
 use std::collections::BTreeMap;
@@ -12,14 +13,14 @@ use std::sync::Arc;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
 use operator::inbox::{HubId, InboxEvent, OperatorAnswer, OperatorReply, Row};
-use operator::phrases;
 use proptest::prelude::*;
 use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::{Event, Request};
-use terok_clearance::{Action, Decision, DisplayText, Scope};
+use terok_clearance::{Action, DisplayText};
 use terok_clearance_tui::TuiMessage;
 
-use read::{Part, Read, is_typing, number, read, said};
+use oracle::{assert_matches_text, effect, elsewhere};
+use read::{Part, Read, is_typing, read};
 
 use crate::harness::{Effect, NOON, TestUi, decision, hub, request};
 
@@ -503,77 +504,6 @@ impl Attack {
                 }
             }
         }
-    }
-}
-
-/// Returns the text about an answer to the row, with the scope that another text promises.
-fn effect(words: &str, row: &Row, action: Action) -> String {
-    let (scope, _) = said(words).unwrap();
-    let effect = phrases::describe_effect(row, action, &scope);
-    let addresses = row.addresses();
-    match action {
-        Action::Deny => format!("refuses {effect}"),
-        Action::Allow if scope.dest.is_some() => format!("opens {effect}"),
-        Action::Allow => match addresses.len() {
-            1 => format!("opens {effect} (now {})", addresses[0]),
-            count => format!(
-                "opens {effect} (now {} and {} more)",
-                addresses[0],
-                count - 1
-            ),
-        },
-    }
-}
-
-/// Asserts that the answers to one row match the text of the screen.
-fn assert_matches_text(words: &str, answers: &[&OperatorAnswer], row: &Row, action: Action) {
-    let first = answers[0];
-    let (scope, addresses) = said(words).unwrap_or_else(|| panic!("{words:?} is cut off"));
-    for answer in answers {
-        assert_eq!(answer.action, action);
-        assert_eq!((&answer.hub, &answer.scope), (&first.hub, &first.scope));
-        let own = &answer.request.scope;
-        let dest = scope.dest.as_ref().unwrap_or(&own.dest);
-        let promised = Scope {
-            dest: dest.clone(),
-            keep: scope.keep,
-            seconds: scope.seconds,
-            ..own.clone()
-        };
-        assert_eq!(answer.scope, promised, "{words}");
-        if scope.dest.is_none() {
-            let verb = if action == Action::Allow {
-                "opens"
-            } else {
-                "refuses"
-            };
-            let says = format!("{verb} {} port 443/tcp, ", own.dest);
-            assert!(words.starts_with(&says), "{answer:?} is not {words:?}");
-        }
-    }
-    assert_eq!(answers.len(), row.addresses().len(), "{words}");
-    if !addresses.is_empty() {
-        let more = addresses
-            .split_once(" and ")
-            .and_then(|(_, more)| number(more));
-        let count = usize::try_from(more.unwrap_or(0)).unwrap() + 1;
-        assert_eq!(answers.len(), count, "{words}");
-        let at = |answer: &&OperatorAnswer| addresses.starts_with(answer.request.address.as_str());
-        assert!(answers.iter().any(at), "{words:?}");
-    }
-}
-
-fn elsewhere(request: &Request, ok: bool) -> Decision {
-    Decision {
-        request: request.id.clone(),
-        container: request.container.clone(),
-        dest: request.dest.clone(),
-        action: Action::Allow.into(),
-        scope: Some(request.scope.clone()),
-        by: "uid 1001".into(),
-        at: terok_clearance::Timestamp::from_micros(NOON),
-        ok,
-        reason: None,
     }
 }
 

@@ -12,9 +12,10 @@ use operator::inbox::{
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::buffer::Cell;
+use serde_json::{Value, json};
 use terok_clearance::client::ProtocolVersion;
-use terok_clearance::wire::clearance2::{Event, Request};
-use terok_clearance::{Action, Decision, ShieldState};
+use terok_clearance::wire::clearance2::{Event, ListedRule, Request};
+use terok_clearance::{Action, Decision, RuleLifetime, ShieldState};
 use terok_clearance_tui::{
     ClockReading, ScreenLayout, SessionView, Theme, TimeZone, TuiEffect, TuiMessage, TuiModel,
 };
@@ -75,6 +76,36 @@ pub(crate) fn asks_at(n: u64, name: &str, address: &str) -> Arc<Request> {
             "dossier": {{"project": "warp", "task": "build-42", "name": "web"}},
             "first_seen": {at}, "last_seen": {at}, "count": 1}}"#
     ))
+}
+
+/// The lifetimes of a hub with every kind of rule.
+pub(crate) const LIFETIMES: [RuleLifetime; 4] = [
+    RuleLifetime::Once,
+    RuleLifetime::Sandbox,
+    RuleLifetime::Project,
+    RuleLifetime::Always,
+];
+
+/// Returns the question with an offer of every lifetime and of these wider names.
+pub(crate) fn offering(mut question: Arc<Request>, wider: &[&str]) -> Arc<Request> {
+    let offers = Arc::make_mut(&mut question);
+    offers.lifetimes = LIFETIMES.to_vec();
+    offers.wider = wider.iter().map(|name| name.parse().unwrap()).collect();
+    question
+}
+
+/// Returns a rule of a hub, with these changes.
+pub(crate) fn rule(name: &str, changes: Value) -> ListedRule {
+    let mut rule = json!({
+        "rule": name, "action": "allow", "dest": "registry.npmjs.org:443/tcp", "keep": "sandbox",
+        "origin": "decision", "origin_name": "web:1", "by": "uid 1000 pid 812 (terok-clearance)",
+        "since": NOON - 720_000_000, "uses": 12, "last_used": NOON - 125_000_000, "open": 3,
+    });
+    let Value::Object(changes) = changes else {
+        panic!("{changes} is no object");
+    };
+    rule.as_object_mut().unwrap().extend(changes);
+    serde_json::from_value(rule).unwrap()
 }
 
 impl TestUi {
@@ -203,6 +234,12 @@ impl TestUi {
     pub(crate) fn shield(&mut self, container: &str, state: ShieldState) {
         let container = container.parse().unwrap();
         self.says(Event::Shield { container, state });
+    }
+
+    /// Applies the reply of a hub with its rules.
+    pub(crate) fn lists(&mut self, hub: &HubId, rules: Vec<ListedRule>) {
+        let listed = TuiMessage::RulesListed(hub.clone(), Ok(rules));
+        assert_eq!(self.tell(listed), None);
     }
 
     /// Presses a key, without drawing.
