@@ -329,8 +329,18 @@ impl EgressPolicy for DialedRules {
 
     fn note_uses(&self, rule: RuleTag, count: u64) {
         let at = Timestamp::now();
+        let rule = RuleId::new(rule.0);
         let mut state = self.lock_state();
-        state.table.note_uses(RuleId::new(rule.0), count, at);
+        state.table.note_uses(rule, count, at);
+        // A rule for one connection decides nothing any more, although it lasts as long as that.
+        let spent = state
+            .table
+            .get(rule)
+            .filter(|entry| entry.is_spent)
+            .cloned();
+        if let Some(spent) = spent {
+            state.remember_answer(&spent, false);
+        }
     }
 
     fn rule_to_go_on(&self, connection: &DialedConnection) -> Option<RuleTag> {
