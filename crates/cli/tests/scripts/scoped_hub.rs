@@ -130,12 +130,13 @@ impl DecisionEnforcer for ListedFirewall {
             let rules = &mut self.0.lock().unwrap();
             let before = rules.len();
             rules.retain(|rule| rule.origin.as_str() != "bypass");
-            return match before == rules.len() {
-                true => Err(RuleCallError::refused("there is no bypass")),
-                false => Ok(BypassReply {
+            return if before == rules.len() {
+                Err(RuleCallError::refused("there is no bypass"))
+            } else {
+                Ok(BypassReply {
                     rule: None,
                     ended: 3,
-                }),
+                })
             };
         }
         let changes = json!({"origin": "bypass", "seconds_left": seconds});
