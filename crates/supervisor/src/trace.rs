@@ -65,7 +65,7 @@ pub enum TraceEvent<'a> {
         end: RuleEnd,
         /// Connections that were ended with this rule and with those that ended together with it.
         connections: u64,
-        /// The operator who ended it; `None` if it ended by itself.
+        /// The operator who ended it; `None` if no operator did.
         by: Option<&'a DisplayText>,
     },
     /// The internet is open, except for what rules deny.

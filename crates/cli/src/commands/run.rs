@@ -57,7 +57,8 @@ asked about one by one; cloud metadata and link-local addresses are never opened
 
 A deny comes before every allow, wherever it stands: in options, profiles, kept answers. What you
 answer for a project or for always is kept in a file below the configuration directory, and counts
-in later runs. `terok-clearance rules` shows what counts, `revoke` takes it back, `log` what was done.
+in later runs. `terok-clearance rules` shows what counts, `revoke` takes it back, `log` shows what
+was done.
 
 --publish is for connections from outside: [ADDR:]HOST:PORT[/udp], as podman has it. This program
 listens on HOST, at 127.0.0.1 and ::1 unless you write another address, and connects each client

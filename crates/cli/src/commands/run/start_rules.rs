@@ -142,7 +142,7 @@ pub enum TrustedFileRefusal {
     /// There is no such file.
     #[error("there are no rules in {}", .0.display())]
     Empty(PathBuf),
-    /// Its rules have changed, and nobody is there to accept them.
+    /// Its rules have changed, and no terminal can ask whether to accept them.
     #[error("the rules of {} have changed since they were accepted last", .0.display())]
     Changed(PathBuf),
     /// The operator did not accept them.
