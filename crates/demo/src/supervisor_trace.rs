@@ -57,7 +57,7 @@ impl SupervisorTrace {
                 action,
                 at,
             }),
-            TraceEvent::Connected(connection) => {
+            TraceEvent::Connected { connection, .. } => {
                 let dialed = &connection.dialed;
                 record
                     .connections

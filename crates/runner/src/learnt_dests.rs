@@ -103,7 +103,7 @@ impl LearntRecorder {
     /// Records an event of the supervisor.
     pub(crate) fn observe(&self, event: &TraceEvent<'_>) {
         match event {
-            TraceEvent::Connected(connection) => {
+            TraceEvent::Connected { connection, .. } => {
                 self.lock()
                     .connected(connection.id, &connection.dialed.dest);
             }

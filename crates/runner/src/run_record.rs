@@ -210,16 +210,19 @@ fn to_audit_event(event: &TraceEvent<'_>) -> Option<AuditEvent> {
         TraceEvent::KeptUnreadable(reason) => AuditEvent::Note(AuditNote {
             text: DisplayText::new(&format!("a file of rules is not used: {reason}")),
         }),
-        TraceEvent::Connected(connection) => AuditEvent::Connected(audit_connection(connection)),
+        TraceEvent::Connected { connection, rule } => {
+            AuditEvent::Connected(audit_connection(connection, *rule))
+        }
         TraceEvent::Closed(closed) => AuditEvent::Closed(audit_end(closed)),
         TraceEvent::RuleRefused { dest, rule, count } => {
-            let why = match rule {
+            let why = match rule.map(|rule| &rule.spec.origin) {
+                Some(RuleOrigin::Organisation) => RefusalReason::OrganisationDeny,
                 Some(_) => RefusalReason::Denied,
                 None => RefusalReason::OrganisationCeiling,
             };
-            let rule = rule.map(|rule| DisplayText::new(&rule.to_string()));
             AuditEvent::Refused(AuditRefusal {
-                rule,
+                rule: rule.map(|rule| DisplayText::new(&rule.id.to_string())),
+                detail: rule.map(describe_rule),
                 count: u32::try_from(*count).unwrap_or(u32::MAX),
                 ..refusal(dest, why)
             })
@@ -287,6 +290,12 @@ fn describe_origin(rule: &PolicyRule) -> DisplayText {
     }
 }
 
+/// Returns the origin and the pattern of a rule: `profile npm: registry.npmjs.org:443/tcp`.
+fn describe_rule(rule: &PolicyRule) -> DisplayText {
+    let origin = describe_origin(rule);
+    DisplayText::new(&format!("{origin}: {}", rule.spec.pattern))
+}
+
 const fn rule_lifetime(rule: &PolicyRule) -> RuleLifetime {
     match (&rule.spec.origin, rule.spec.term) {
         (RuleOrigin::Project, _) => RuleLifetime::Project,
@@ -311,7 +320,7 @@ fn scope_text(scope: &Scope) -> DisplayText {
     DisplayText::new(&(host + &port + &protocol))
 }
 
-fn audit_connection(connection: &LiveConnection) -> AuditConnection {
+fn audit_connection(connection: &LiveConnection, rule: Option<&PolicyRule>) -> AuditConnection {
     let dialed = &connection.dialed;
     AuditConnection {
         connection: connection.id,
@@ -320,7 +329,7 @@ fn audit_connection(connection: &LiveConnection) -> AuditConnection {
         protocol: dialed.dest.protocol,
         address: (!dialed.is_proxied).then(|| dialed.address.ip()),
         rule: Some(DisplayText::new(&format!("r{}", dialed.rule.0))),
-        origin: None,
+        origin: Some(rule.map_or_else(|| DisplayText::new("bypass"), describe_rule)),
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use egress::{ClosedConnection, EgressNotice, LiveConnection};
-use policy::{BypassRule, PolicyRule, RuleId, TableRule};
+use policy::{BypassRule, PolicyRule, TableRule};
 use terok_clearance::{
     Action, BlockedPacket, Dest, DisplayText, DomainName, PacketDest, Process, RequestId, Scope,
 };
@@ -80,7 +80,12 @@ pub enum TraceEvent<'a> {
     /// A file of rules could not be read again; the old rules count.
     KeptUnreadable(&'a DisplayText),
     /// A connection that a rule allowed was made.
-    Connected(&'a LiveConnection),
+    Connected {
+        /// The connection.
+        connection: &'a LiveConnection,
+        /// The rule; `None` for the bypass.
+        rule: Option<&'a PolicyRule>,
+    },
     /// The process of a connection was found, in a sandbox that learns.
     ProcessFound {
         /// The number of the connection.
@@ -96,7 +101,7 @@ pub enum TraceEvent<'a> {
         /// The destination.
         dest: &'a PacketDest,
         /// The rule; `None` for what the organisation's ceiling does not contain.
-        rule: Option<RuleId>,
+        rule: Option<&'a PolicyRule>,
         /// Connections since the last time.
         count: u64,
     },

@@ -39,6 +39,12 @@ NAMES = {
     "a.wide.test": ["198.51.100.42"],
     "b.wide.test": ["198.51.100.43"],
     "other.test": ["198.51.100.129"],
+    "registry.npm.test": ["198.51.100.144"],
+    "files.pypi.test": ["198.51.100.145"],
+    "other.pypi.test": ["198.51.100.146"],
+    "git.test": ["198.51.100.147"],
+    "api.model.test": ["198.51.100.148"],
+    "tracker.test": ["198.51.100.149"],
     "search.corp.test": ["198.51.100.130"],
     "v6.test": ["2001:db8:0:41::41"],
     # No host has the first address.

@@ -35,4 +35,5 @@ mod terminal;
 mod terminal_state;
 mod unix_sockets;
 mod user;
+mod week;
 mod whole_screen;

@@ -91,6 +91,11 @@ impl Operator {
         question
     }
 
+    /// Forgets the events that were received and not consumed.
+    pub(crate) fn forget_events(&mut self) {
+        self.events.clear();
+    }
+
     /// Returns the destinations of the questions that were received and not consumed.
     pub(crate) fn other_questions(&self) -> Vec<&str> {
         let pending = self.events.iter();

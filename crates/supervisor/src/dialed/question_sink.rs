@@ -9,7 +9,6 @@ use egress::{
     ClosedConnection, EgressNotice, EgressQuestion, EgressSink, HeldCount, LiveConnection, RuleTag,
 };
 use hub::Hub;
-use policy::RuleId;
 use reader::socket_owner::{SocketDiag, SocketState};
 use terok_clearance::{
     BlockedPacket, ContainerId, Dest, Dossier, PacketDest, PacketHost, Protocol, RequestId,
@@ -114,7 +113,10 @@ impl EgressSink for QuestionSink {
     }
 
     fn connected(&mut self, connection: &LiveConnection) {
-        self.rules.emit_trace(TraceEvent::Connected(connection));
+        let rule = self.rules.rule(connection.dialed.rule);
+        let rule = rule.as_deref();
+        self.rules
+            .emit_trace(TraceEvent::Connected { connection, rule });
         if self.rules.learns() {
             let dialed = &connection.dialed;
             let subject = SearchSubject::Connection(connection.id);
@@ -131,7 +133,8 @@ impl EgressSink for QuestionSink {
     fn refused(&mut self, dest: &PacketDest, rule: Option<RuleTag>) {
         let now = tokio::time::Instant::now().into_std();
         if let Some(count) = self.refusals.record(dest, now) {
-            let rule = rule.map(|rule| RuleId::new(rule.0));
+            let rule = rule.and_then(|rule| self.rules.rule(rule));
+            let rule = rule.as_deref();
             self.rules
                 .emit_trace(TraceEvent::RuleRefused { dest, rule, count });
         }

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use egress::{
     AddressVerdict, DialedConnection, EgressPolicy, EgressVerdict, LiveConnections, RuleTag,
 };
-use policy::{BootInstant, RuleId, RuleTable, RuleTableFull, RuleVerdict, TableRule};
+use policy::{BootInstant, PolicyRule, RuleId, RuleTable, RuleTableFull, RuleVerdict, TableRule};
 use terok_clearance::{
     DestPattern, DestZone, DisplayText, DomainName, HostPattern, PacketDest, PacketHost, PortRange,
     PreviousAnswer, Protocol, Timestamp,
@@ -56,8 +56,6 @@ struct RulesState {
     answers: HashMap<RuleId, PreviousAnswer>,
     /// The last answers whose rules have ended, by what they covered.
     previous: HashMap<DestPattern, Arc<PreviousAnswer>>,
-    /// Connections that ended because files were changed.
-    ended_with_files: u64,
 }
 
 #[derive(Default)]
@@ -123,6 +121,13 @@ impl DialedRules {
     /// Returns the connections of the sandbox.
     pub(super) fn connections(&self) -> LiveConnections {
         self.shared.connections.clone()
+    }
+
+    /// Returns a rule of the table; `None` for the bypass, and for one that was removed.
+    pub(super) fn rule(&self, rule: RuleTag) -> Option<Arc<PolicyRule>> {
+        let state = self.lock_state();
+        let entry = state.table.get(RuleId::new(rule.0))?;
+        Some(Arc::clone(&entry.rule))
     }
 
     /// Returns `true` if the internet is open from the start, to learn what the sandbox needs.

@@ -221,7 +221,7 @@ impl DialedRules {
         let mut listed = Vec::new();
         let mut removed = Vec::new();
         for rule in &found {
-            match (&rule.spec.origin, KeptPlace::of_origin(&rule.spec.origin)) {
+            let entry = match (&rule.spec.origin, KeptPlace::of_origin(&rule.spec.origin)) {
                 (RuleOrigin::Organisation | RuleOrigin::Ceiling, _) => {
                     let reason = "the rule is the organisation's: only its policy file changes it";
                     return Err(RuleCallError::refused(reason));
@@ -231,19 +231,16 @@ impl DialedRules {
                         action: rule.spec.action,
                         pattern: rule.spec.pattern.clone(),
                     };
-                    let forgotten = self.forget_rule(place, kept).await;
-                    forgotten.map_err(|error| RuleCallError::refused(&error.to_string()))?;
+                    let forgotten = self.forget_rule(place, kept, rule.id).await;
+                    forgotten.map_err(|error| RuleCallError::refused(&error.to_string()))?
                 }
-                (_, None) => {}
-            }
-            let mut state = self.lock_state();
-            // A rule of a file may be gone already, with the reading of the changed file.
-            if let Some(entry) = state.table.remove(rule.id) {
-                listed.push(super::listing::list_rule(&entry, boot_now()));
-                removed.push(entry);
-            } else {
-                listed.push(super::listing::list_removed_rule(rule, boot_now()));
-            }
+                (_, None) => self.lock_state().table.remove(rule.id),
+            };
+            listed.push(match &entry {
+                Some(entry) => super::listing::list_rule(entry, boot_now()),
+                None => super::listing::list_removed_rule(rule, boot_now()),
+            });
+            removed.extend(entry);
         }
         if found.is_empty() {
             return Err(RuleCallError::NoSuchRule { rule: name.clone() });
@@ -252,7 +249,7 @@ impl DialedRules {
         tracing::info!(rule = %name, %by, ended, "a rule was revoked");
         Ok(RevokeReply {
             rules: listed,
-            ended: ended.saturating_add(self.take_ended_with_files()),
+            ended,
         })
     }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use policy::{RuleSpec, RuleTerm, TableRule};
+use policy::{RuleId, RuleSpec, RuleTerm, TableRule};
 use terok_clearance::{DisplayText, Timestamp};
 
 use super::DialedRules;
@@ -52,35 +52,29 @@ impl DialedRules {
         rule: KeptRule,
         comment: String,
     ) -> Result<(), RuleError> {
-        self.change_file(place, move |kept| kept.keep(place, &rule, &comment))
-            .await
+        let kept = self.kept_files()?;
+        let _files = self.shared.files.lock().await;
+        change_file(&kept, move |kept| kept.keep(place, &rule, &comment)).await?;
+        self.reload(&kept, place).await.map_err(RuleError::File)
     }
 
-    /// Removes a rule from a file and from the table.
+    /// Removes a rule from a file and from the table, and returns it; `None` if another program has
+    /// removed it meanwhile.
     pub(super) async fn forget_rule(
         &self,
         place: KeptPlace,
         rule: KeptRule,
-    ) -> Result<(), RuleError> {
-        self.change_file(place, move |kept| kept.forget(place, &rule))
-            .await
+        id: RuleId,
+    ) -> Result<Option<TableRule>, RuleError> {
+        let kept = self.kept_files()?;
+        let _files = self.shared.files.lock().await;
+        change_file(&kept, move |kept| kept.forget(place, &rule)).await?;
+        Ok(self.lock_state().table.remove(id))
     }
 
-    async fn change_file(
-        &self,
-        place: KeptPlace,
-        change: impl FnOnce(&dyn KeptAnswers) -> Result<(), DisplayText> + Send + 'static,
-    ) -> Result<(), RuleError> {
+    fn kept_files(&self) -> Result<Arc<dyn KeptAnswers>, RuleError> {
         let kept = self.shared.policy.kept.as_ref();
-        let kept = Arc::clone(kept.ok_or(RuleError::UnsupportedKeep)?);
-        let _files = self.shared.files.lock().await;
-        let changed = {
-            let kept = Arc::clone(&kept);
-            tokio::task::spawn_blocking(move || change(&*kept)).await
-        };
-        let changed = changed.unwrap_or_else(|_panic| Err("the writer panicked".into()));
-        changed.map_err(RuleError::File)?;
-        self.reload(&kept, place).await.map_err(RuleError::File)
+        kept.cloned().ok_or(RuleError::UnsupportedKeep)
     }
 
     async fn reload(
@@ -138,14 +132,18 @@ impl DialedRules {
         for rule in &added {
             self.emit_trace(TraceEvent::RuleAdded(rule));
         }
-        let ended = self.finish_rules(&removed, RuleEnd::FileChanged, None);
-        let mut state = self.lock_state();
-        state.ended_with_files = state.ended_with_files.saturating_add(ended);
+        self.finish_rules(&removed, RuleEnd::FileChanged, None);
         Ok(())
     }
+}
 
-    /// Returns the number of connections that ended because files were changed since the last call.
-    pub(super) fn take_ended_with_files(&self) -> u64 {
-        std::mem::take(&mut self.lock_state().ended_with_files)
-    }
+/// Changes a file in a thread that may block.
+async fn change_file(
+    kept: &Arc<dyn KeptAnswers>,
+    change: impl FnOnce(&dyn KeptAnswers) -> Result<(), DisplayText> + Send + 'static,
+) -> Result<(), RuleError> {
+    let kept = Arc::clone(kept);
+    let changed = tokio::task::spawn_blocking(move || change(&*kept)).await;
+    let changed = changed.unwrap_or_else(|_panic| Err("the writer panicked".into()));
+    changed.map_err(RuleError::File)
 }

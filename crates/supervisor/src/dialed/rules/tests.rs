@@ -9,8 +9,7 @@ use hub::{Claim, DecisionEnforcer as _, ScopeSupport};
 use policy::{RuleOrigin, RuleSpec, RuleTerm};
 use terok_clearance::wire::clearance2::{ExplainParameters, ExplainVerdict};
 use terok_clearance::{
-    Action, BlockedPacket, DisplayText, Dossier, EnforcementOutcome, NetworkZone, RuleLifetime,
-    Scope,
+    Action, BlockedPacket, Dossier, EnforcementOutcome, NetworkZone, RuleLifetime, Scope,
 };
 
 use super::answers::scope_pattern;
