@@ -88,10 +88,7 @@ impl ActivityLog {
                 message.text + &by.unwrap_or_default(),
             )
         };
-        if self.entries.len() >= MAX_ACTIVITY_ENTRIES {
-            self.entries.pop_front();
-        }
-        self.entries.push_back(ActivityEntry {
+        self.push(ActivityEntry {
             time: at,
             tone,
             label,
@@ -99,5 +96,30 @@ impl ActivityLog {
             merged_count: 0,
             kind,
         });
+    }
+
+    /// Adds an entry that is no change of the inbox.
+    pub(crate) fn record_text(
+        &mut self,
+        tone: MessageTone,
+        label: &str,
+        text: String,
+        at: Timestamp,
+    ) {
+        self.push(ActivityEntry {
+            time: at,
+            tone,
+            label: Some(label.to_owned()),
+            text,
+            merged_count: 0,
+            kind: ActivityKind::Single,
+        });
+    }
+
+    fn push(&mut self, entry: ActivityEntry) {
+        if self.entries.len() >= MAX_ACTIVITY_ENTRIES {
+            self.entries.pop_front();
+        }
+        self.entries.push_back(entry);
     }
 }

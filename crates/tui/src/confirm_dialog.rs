@@ -5,18 +5,24 @@
 use std::time::Duration;
 
 use operator::answer_guard::{ConfirmGuard, KeyRefusal};
-use operator::inbox::{Row, RowNumber};
-use operator::phrases;
+use operator::inbox::{Inbox, Row, RowNumber};
+use operator::{AnswerScope, ScopeChoice, phrases};
 use terok_clearance::Action;
 
+use crate::answer_text::answer_effect;
 use crate::drawn::DrawnConfirm;
 use crate::keys::CursorMove;
+use crate::scope_picker::ScopePicker;
 use crate::selection::target_index;
 
 #[derive(Debug)]
 pub(crate) struct ConfirmDialog {
     action: Action,
     items: Vec<ConfirmItem>,
+    /// The lifetime that the operator chose for all questions.
+    lifetime: Option<ScopeChoice>,
+    /// The lifetimes that every question offers.
+    offered: Vec<ScopeChoice>,
     first_visible: usize,
     /// Number of questions that the last frame showed in full, at least 1.
     visible_items: usize,
@@ -28,8 +34,10 @@ pub(crate) struct ConfirmDialog {
 pub(crate) struct ConfirmItem {
     pub(crate) number: RowNumber,
     pub(crate) sandbox_name: String,
-    /// What an answer opens, as the dialog shows it.
-    pub(crate) opens: String,
+    /// The scope of the answer.
+    pub(crate) scope: AnswerScope,
+    /// What the answer opens or refuses, as the dialog shows it.
+    pub(crate) effect: String,
     /// Whether a frame showed the whole question.
     shown: bool,
 }
@@ -40,19 +48,61 @@ impl ConfirmDialog {
         Self {
             action,
             items: Vec::new(),
+            lifetime: None,
+            offered: ScopeChoice::all().to_vec(),
             first_visible: 0,
             visible_items: 1,
             guard: ConfirmGuard::default(),
         }
     }
 
-    pub(crate) fn add(&mut self, row: &Row) {
+    pub(crate) fn add(&mut self, row: &Row, scope: AnswerScope) {
+        self.offered.retain(|choice| choice.is_offered(row));
         self.items.push(ConfirmItem {
             number: row.number(),
             sandbox_name: phrases::describe_sandbox(row),
-            opens: phrases::describe_allow_effect(row),
+            effect: answer_effect(row, self.action, &scope),
+            scope,
             shown: false,
         });
+    }
+
+    /// Lets all answers last as `lifetime`, or as by default. All questions must be read again.
+    /// Returns `false` if some question does not offer the lifetime.
+    pub(crate) fn set_lifetime(
+        &mut self,
+        lifetime: Option<ScopeChoice>,
+        inbox: &Inbox,
+        scopes: &ScopePicker,
+    ) -> bool {
+        if lifetime.is_some_and(|choice| !self.offered.contains(&choice)) {
+            return false;
+        }
+        self.lifetime = lifetime;
+        for item in &mut self.items {
+            item.shown = false;
+            // A question that has ended is not answered.
+            if let Some(row) = inbox.row(item.number) {
+                item.scope = lifetime.map_or_else(|| scopes.default_scope(row), ScopeChoice::scope);
+                item.effect = answer_effect(row, self.action, &item.scope);
+            }
+        }
+        self.guard.reset();
+        true
+    }
+
+    /// Returns the lifetimes that every question offers.
+    pub(crate) fn offered(&self) -> &[ScopeChoice] {
+        &self.offered
+    }
+
+    /// Returns `true` if every answer has this lifetime.
+    pub(crate) fn lasts(&self, choice: ScopeChoice) -> bool {
+        let scope = choice.scope();
+        let lifetime = (scope.keep, scope.seconds);
+        self.items
+            .iter()
+            .all(|item| (item.scope.keep, item.scope.seconds) == lifetime)
     }
 
     pub(crate) const fn action(&self) -> Action {

@@ -19,6 +19,8 @@ pub struct DrawnScreen {
     pub(crate) page: Option<DrawnPage>,
     /// The questions to confirm, if shown.
     pub(crate) confirm: Option<DrawnConfirm>,
+    /// The list of rules, if shown.
+    pub(crate) rules: Option<DrawnRules>,
     /// Number of answers that were pending.
     pub(crate) unanswered: usize,
     /// Whether the session was synced.
@@ -57,8 +59,8 @@ pub(crate) struct DrawnQuestionPane {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DrawnQuestion {
     pub(crate) number: RowNumber,
-    /// The text of what an answer opens.
-    pub(crate) opens: String,
+    /// The text of what an answer opens or closes.
+    pub(crate) effects: String,
     pub(crate) lines: VisibleLines,
 }
 
@@ -70,6 +72,17 @@ pub(crate) struct DrawnPage {
     /// The first shown line at the end of the page.
     pub(crate) max_first_line: usize,
     /// Number of lines.
+    pub(crate) height: usize,
+}
+
+/// The visible part of the list of rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DrawnRules {
+    /// The line of the screen of the first line of the list.
+    pub(crate) first_row_y: u16,
+    /// The index of the first shown line of the list.
+    pub(crate) first_visible: usize,
+    /// Number of lines of the list that fit.
     pub(crate) height: usize,
 }
 

@@ -6,10 +6,10 @@ use std::io::{self, Write as _};
 use std::time::Duration;
 
 use crossterm::event::{KeyEvent, KeyEventKind, KeyModifiers};
-use operator::Session;
 use operator::bell::{BellChoice, QuestionBell};
 use operator::clock::{ClockReading, TimeZone};
 use operator::inbox::{Inbox, InboxChange};
+use operator::{ScopeChoice, Session};
 use rustix::process::Signal;
 use terok_clearance::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
@@ -22,12 +22,13 @@ use crate::key_press::{ENABLE_KEY_REPORTS, KeyPress};
 use crate::layout::ScreenLayout;
 use crate::model::{IgnoredInput, TuiEffect, TuiMessage, TuiModel};
 use crate::open_terminal::OpenTerminal;
+use crate::rule_calls::RuleCalls;
 use crate::theme::Theme;
 use crate::tty::{RawTerminal, TTY_WRITE_TIMEOUT};
 use crate::view::SessionView;
 
 /// Options of the user interface.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct TuiOptions {
     /// The capabilities of the terminal.
     pub theme: Theme,
@@ -39,6 +40,21 @@ pub struct TuiOptions {
     pub hotkey: Option<Hotkey>,
     /// The sign of a new question.
     pub bell: BellChoice,
+    /// How long an answer lasts without a choice, where a question offers that.
+    pub default_scope: ScopeChoice,
+}
+
+impl Default for TuiOptions {
+    fn default() -> Self {
+        Self {
+            theme: Theme::default(),
+            zone: TimeZone::default(),
+            shares_thread: false,
+            hotkey: None,
+            bell: BellChoice::default(),
+            default_scope: ScopeChoice::Run,
+        }
+    }
 }
 
 /// The reason for the end of [`run_tui`].
@@ -121,6 +137,7 @@ async fn run_event_loop<T>(
 pub struct FullScreenUi {
     session: Session,
     model: TuiModel,
+    rule_calls: RuleCalls,
     open: Option<OpenTerminal>,
     start: Instant,
     /// The time of the last frame; in the future after the terminal accepted no output.
@@ -172,7 +189,9 @@ impl FullScreenUi {
         }
         Self {
             session,
-            model: TuiModel::new(hub_source, options.theme, options.zone),
+            model: TuiModel::new(hub_source, options.theme, options.zone)
+                .with_default_scope(options.default_scope),
+            rule_calls: RuleCalls::default(),
             open: None,
             start: Instant::now(),
             last_drawn: None,
@@ -292,6 +311,7 @@ impl FullScreenUi {
                 self.draw()?;
                 Ok(UiEvent::Handled)
             }
+            reply = self.rule_calls.next_reply() => self.update(reply),
             changes = self.session.next() => self.handle_changes(changes),
         }
     }
@@ -458,11 +478,21 @@ impl FullScreenUi {
         match self.update_model(msg, at) {
             None => {}
             Some(TuiEffect::Answer { rows, action }) => {
-                for row in rows {
+                for (row, scope) in rows {
                     // The model checked each row in the same inbox.
-                    let sent = self.session.answer(row, action);
+                    let sent = self.session.answer_with(row, action, &scope);
                     debug_assert_eq!(sent, Ok(()));
                 }
+            }
+            Some(TuiEffect::ListRules(hubs)) => {
+                for hub in hubs {
+                    let client = self.session.client(&hub);
+                    self.rule_calls.list(hub, client);
+                }
+            }
+            Some(TuiEffect::Revoke { hub, rule }) => {
+                let client = self.session.client(&hub);
+                self.rule_calls.revoke(hub, rule, client);
             }
             Some(TuiEffect::Refresh) => {
                 self.session.retry_now();

@@ -1,8 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The key bindings: one table per mode. The help and the bottom line print the same tables.
 
+mod bindings;
+
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use operator::ScopeChoice;
 use terok_clearance::Action;
+
+pub(crate) use bindings::BINDING_TABLES;
+use bindings::{
+    CONFIRM_BINDINGS, DETAILS_BINDINGS, FILTER_BINDINGS, PAGE_BINDINGS, QUESTION_BINDINGS,
+    REVOKE_BINDINGS, RULES_BINDINGS,
+};
 
 /// A command of the operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,8 +20,14 @@ pub enum TuiCommand {
     Navigate(CursorMove),
     /// Answer the selected question, or open the confirm dialog for the marked ones.
     Answer(Action),
-    /// Confirm the answer to the marked questions.
+    /// Confirm the answer to the marked questions, or the end of a rule.
     Confirm,
+    /// Choose how long an answer lasts.
+    ChooseLifetime(ScopeChoice),
+    /// Choose the next wider name, after the widest the name itself.
+    WidenName,
+    /// Return to the default scope.
+    ResetScope,
     /// Toggle the mark of the selected question.
     ToggleMark,
     /// Mark every listed question, or clear all marks.
@@ -37,6 +52,10 @@ pub enum TuiCommand {
     ShowLog,
     /// Show the sandboxes.
     ShowSandboxes,
+    /// Show the rules, or list them again.
+    ShowRules,
+    /// Open the dialog that ends the selected rule.
+    Revoke,
     /// Search for hubs, and redraw the whole screen.
     Refresh,
     /// Toggle mouse support.
@@ -49,6 +68,16 @@ pub enum TuiCommand {
     Suspend,
     /// A key without a binding in this mode.
     Unbound,
+}
+
+impl TuiCommand {
+    /// Returns `true` for the choice of another scope.
+    pub(crate) const fn changes_scope(self) -> bool {
+        matches!(
+            self,
+            Self::ChooseLifetime(_) | Self::WidenName | Self::ResetScope
+        )
+    }
 }
 
 /// A move in a list or a page.
@@ -75,6 +104,10 @@ pub(crate) enum ViewMode {
     Details,
     /// The confirm dialog for the marked questions.
     Confirm,
+    /// The list of rules.
+    Rules,
+    /// The dialog that ends a rule.
+    Revoke,
     /// A page of information.
     Page(InfoPage),
 }
@@ -100,289 +133,6 @@ pub(crate) struct KeyBinding {
     command: TuiCommand,
 }
 
-const fn bind_key(
-    keys: &'static [KeyCode],
-    name: &'static str,
-    command: TuiCommand,
-    short: Option<&'static str>,
-    help: &'static str,
-) -> KeyBinding {
-    KeyBinding {
-        keys,
-        control: false,
-        name,
-        help,
-        short_help: short,
-        command,
-    }
-}
-
-const fn bind_control(
-    keys: &'static [KeyCode],
-    name: &'static str,
-    command: TuiCommand,
-    help: &'static str,
-) -> KeyBinding {
-    KeyBinding {
-        control: true,
-        ..bind_key(keys, name, command, None, help)
-    }
-}
-
-use KeyCode::{Char, Down, End, Enter, Esc, Home, PageDown, PageUp, Up};
-use TuiCommand as C;
-
-const UP: KeyBinding = bind_key(
-    &[Up, Char('k')],
-    "Up k",
-    C::Navigate(CursorMove::Lines(-1)),
-    None,
-    "move up",
-);
-const DOWN: KeyBinding = bind_key(
-    &[Down, Char('j')],
-    "Down j",
-    C::Navigate(CursorMove::Lines(1)),
-    None,
-    "move down",
-);
-const PAGE_UP: KeyBinding = bind_key(
-    &[PageUp],
-    "PgUp",
-    C::Navigate(CursorMove::Windows(-1)),
-    None,
-    "move up by a window",
-);
-const PAGE_DOWN: KeyBinding = bind_key(
-    &[PageDown],
-    "PgDn",
-    C::Navigate(CursorMove::Windows(1)),
-    None,
-    "move down by a window",
-);
-const FIRST: KeyBinding = bind_key(
-    &[Home, Char('g')],
-    "Home g",
-    C::Navigate(CursorMove::First),
-    None,
-    "move to the first line",
-);
-const LAST: KeyBinding = bind_key(
-    &[End, Char('G')],
-    "End G",
-    C::Navigate(CursorMove::Last),
-    None,
-    "move to the last line",
-);
-const ALLOW: KeyBinding = bind_key(
-    &[Char('a')],
-    "a",
-    C::Answer(Action::Allow),
-    Some("allow"),
-    "allow: open exactly what the screen says",
-);
-const DENY: KeyBinding = bind_key(
-    &[Char('x'), Char('d')],
-    "x d",
-    C::Answer(Action::Deny),
-    Some("deny"),
-    "deny: refuse it without asking again",
-);
-const HELP: KeyBinding = bind_key(
-    &[Char('?')],
-    "?",
-    C::ShowHelp,
-    Some("help"),
-    "show this help; Esc or q closes it",
-);
-const BACK: KeyBinding = bind_key(
-    &[Esc, Char('q')],
-    "Esc q",
-    C::Back,
-    Some("back"),
-    "return to the list",
-);
-const REFRESH: KeyBinding = bind_control(
-    &[Char('l')],
-    "Ctrl-L",
-    C::Refresh,
-    "redraw the screen and search for hubs",
-);
-const SUSPEND: KeyBinding = bind_control(
-    &[Char('z')],
-    "Ctrl-Z",
-    C::Suspend,
-    "suspend to the shell; fg resumes",
-);
-const INTERRUPT: KeyBinding = bind_control(&[Char('c')], "Ctrl-C", C::Interrupt, "quit at once");
-
-/// The keys of the list.
-pub(crate) const QUESTION_BINDINGS: &[KeyBinding] = &[
-    ALLOW,
-    DENY,
-    bind_key(
-        &[Char(' ')],
-        "Space",
-        C::ToggleMark,
-        Some("mark"),
-        "mark the question, to answer several together",
-    ),
-    bind_key(
-        &[Char('*')],
-        "*",
-        C::ToggleMarkAll,
-        None,
-        "mark every listed question, or clear all marks",
-    ),
-    bind_key(
-        &[Enter],
-        "Enter",
-        C::ShowDetails,
-        Some("more"),
-        "show all details of the question",
-    ),
-    bind_key(
-        &[Char('/')],
-        "/",
-        C::EditFilter,
-        Some("filter"),
-        "list only questions that contain a text",
-    ),
-    HELP,
-    bind_key(
-        &[Char('q')],
-        "q",
-        C::Quit,
-        Some("quit"),
-        "quit; unanswered questions stay pending, and nothing is opened",
-    ),
-    UP,
-    DOWN,
-    PAGE_UP,
-    PAGE_DOWN,
-    FIRST,
-    LAST,
-    bind_key(
-        &[Char('l')],
-        "l",
-        C::ShowLog,
-        Some("log"),
-        "show all activity since the start",
-    ),
-    bind_key(
-        &[Char('s')],
-        "s",
-        C::ShowSandboxes,
-        Some("sandboxes"),
-        "show the sandboxes and their firewalls",
-    ),
-    bind_key(
-        &[Char('m')],
-        "m",
-        C::ToggleMouse,
-        None,
-        "turn mouse support on or off",
-    ),
-    REFRESH,
-    SUSPEND,
-    bind_key(
-        &[Esc],
-        "Esc",
-        C::Back,
-        None,
-        "clear the filter, then the marks",
-    ),
-    INTERRUPT,
-];
-
-/// The keys while the filter is edited; other characters are its text.
-pub(crate) const FILTER_BINDINGS: &[KeyBinding] = &[
-    bind_key(
-        &[Enter],
-        "Enter",
-        C::KeepFilter,
-        Some("keep"),
-        "keep the filter",
-    ),
-    bind_key(&[Esc], "Esc", C::Back, Some("clear"), "clear the filter"),
-    bind_key(
-        &[KeyCode::Backspace],
-        "Backspace",
-        C::DeleteChar,
-        None,
-        "delete the last character",
-    ),
-    bind_control(&[Char('u')], "Ctrl-U", C::ClearFilter, "clear the text"),
-    bind_key(
-        &[Up],
-        "Up",
-        C::Navigate(CursorMove::Lines(-1)),
-        None,
-        "move up",
-    ),
-    bind_key(
-        &[Down],
-        "Down",
-        C::Navigate(CursorMove::Lines(1)),
-        None,
-        "move down",
-    ),
-    SUSPEND,
-    INTERRUPT,
-];
-
-/// The keys of the details.
-pub(crate) const DETAILS_BINDINGS: &[KeyBinding] = &[
-    ALLOW, DENY, UP, DOWN, PAGE_UP, PAGE_DOWN, FIRST, LAST, REFRESH, SUSPEND, HELP, BACK, INTERRUPT,
-];
-
-/// The keys of the confirm dialog.
-pub(crate) const CONFIRM_BINDINGS: &[KeyBinding] = &[
-    bind_key(
-        &[Char('y')],
-        "y",
-        C::Confirm,
-        Some("yes, all of them"),
-        "answer all of them; to allow, each must have been shown",
-    ),
-    bind_key(
-        &[Esc, Char('n'), Char('q')],
-        "n Esc",
-        C::Back,
-        Some("no"),
-        "answer none of them",
-    ),
-    UP,
-    DOWN,
-    bind_key(
-        &[PageDown],
-        "PgDn",
-        C::Navigate(CursorMove::Windows(1)),
-        Some("more"),
-        "move down by a window",
-    ),
-    PAGE_UP,
-    FIRST,
-    LAST,
-    REFRESH,
-    SUSPEND,
-    INTERRUPT,
-];
-
-/// The keys of a page of information.
-pub(crate) const PAGE_BINDINGS: &[KeyBinding] = &[
-    UP, DOWN, PAGE_UP, PAGE_DOWN, FIRST, LAST, REFRESH, SUSPEND, HELP, BACK, INTERRUPT,
-];
-
-/// Every table with its title in the help.
-pub(crate) const BINDING_TABLES: &[(&str, &[KeyBinding])] = &[
-    ("List of questions", QUESTION_BINDINGS),
-    ("Filter", FILTER_BINDINGS),
-    ("Details of a question", DETAILS_BINDINGS),
-    ("Answer to the marked questions", CONFIRM_BINDINGS),
-    ("Activity, sandboxes, this help", PAGE_BINDINGS),
-];
-
 impl ViewMode {
     /// Returns the key table of the mode.
     pub(crate) const fn bindings(self) -> &'static [KeyBinding] {
@@ -391,6 +141,8 @@ impl ViewMode {
             Self::Filter => FILTER_BINDINGS,
             Self::Details => DETAILS_BINDINGS,
             Self::Confirm => CONFIRM_BINDINGS,
+            Self::Rules => RULES_BINDINGS,
+            Self::Revoke => REVOKE_BINDINGS,
             Self::Page(_) => PAGE_BINDINGS,
         }
     }
@@ -413,7 +165,7 @@ impl ViewMode {
         });
         Some(match (bound, self, event.code) {
             (Some(binding), ..) => binding.command,
-            (None, Self::Filter, Char(c)) if plain => TuiCommand::InsertChar(c),
+            (None, Self::Filter, KeyCode::Char(c)) if plain => TuiCommand::InsertChar(c),
             (None, ..) => TuiCommand::Unbound,
         })
     }
@@ -421,6 +173,9 @@ impl ViewMode {
 
 #[cfg(test)]
 mod tests {
+    use KeyCode::Char;
+    use TuiCommand as C;
+
     use super::*;
 
     fn press(mode: ViewMode, code: KeyCode, modifiers: KeyModifiers) -> Option<TuiCommand> {
@@ -459,6 +214,8 @@ mod tests {
         for mode in [
             ViewMode::Filter,
             ViewMode::Confirm,
+            ViewMode::Rules,
+            ViewMode::Revoke,
             ViewMode::Page(InfoPage::Help),
         ] {
             let answers = mode

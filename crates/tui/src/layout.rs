@@ -8,24 +8,29 @@ use ratatui::symbols::border;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders, Paragraph, Table, Widget, Wrap};
 
-use crate::drawn::{DrawnList, DrawnPage, DrawnQuestion, DrawnQuestionPane, DrawnScreen};
+use crate::answer_text::guarded_text;
+use crate::drawn::{
+    DrawnList, DrawnPage, DrawnQuestion, DrawnQuestionPane, DrawnRules, DrawnScreen,
+};
 use crate::keys::{InfoPage, ViewMode};
 use crate::model::TuiModel;
 use crate::panes::header::HeaderPane;
 use crate::panes::list::{ListPane, empty_list_lines};
 use crate::panes::log::LogPane;
 use crate::panes::question::{QuestionPane, QuestionText};
+use crate::panes::rules::{RulesPane, no_rules_lines};
 use crate::panes::{confirm, footer, help, sandboxes};
 use crate::theme::Theme;
 use crate::view::SessionView;
-use crate::wrap::truncate;
+use crate::wrap::{truncate, wrap};
 use operator::answer_guard::VisibleLines;
-use operator::phrases;
 
 /// The smallest screen with room for a question and the effect of an answer.
 const MIN_SCREEN_SIZE: (u16, u16) = (40, 10);
 /// The smallest width at which the sandboxes are shown beside the log.
 const SIDE_PANE_MIN_WIDTH: u16 = 110;
+/// The height of the list with its title, its heading and two questions.
+const MIN_LIST_HEIGHT: u16 = 4;
 /// The smallest height at which the log is shown.
 const LOG_PANE_MIN_HEIGHT: u16 = 18;
 
@@ -146,6 +151,8 @@ impl LayoutBuilder<'_> {
             ViewMode::Questions | ViewMode::Filter => self.add_list(body, area.height),
             ViewMode::Details => self.add_details(body),
             ViewMode::Confirm => self.add_confirm(body),
+            ViewMode::Rules => self.add_rules(body),
+            ViewMode::Revoke => self.add_revoke(body),
             ViewMode::Page(page) => self.add_page(body, page),
         }
         let status = if model.mode == ViewMode::Filter {
@@ -160,7 +167,7 @@ impl LayoutBuilder<'_> {
     /// Adds the list, the selected question and the log.
     fn add_list(&mut self, body: Rect, screen_height: u16) {
         let question = self.selected_text(body.width, false);
-        let heights = list_heights(body.height, screen_height, question.required_lines);
+        let heights = list_heights(body.height, screen_height, &question);
         let [list, about, log] = Layout::vertical(heights.map(Constraint::Length)).areas(body);
         self.add_question_list(list);
         let title = self.model.selection.selected().map_or_else(
@@ -241,6 +248,7 @@ impl LayoutBuilder<'_> {
         let QuestionText {
             lines,
             required_lines,
+            ..
         } = self.selected_text(body.width, true);
         let title = match self.model.selection.selected() {
             Some(number) => format!("Question {number}"),
@@ -264,6 +272,70 @@ impl LayoutBuilder<'_> {
         let block = self.block(&confirm::title(dialog), &position);
         self.layout.drawn.confirm = Some(text.drawn);
         self.add(body, Paragraph::new(text.lines).block(block));
+    }
+
+    /// Adds the list of rules, and all about the selected one.
+    fn add_rules(&mut self, body: Rect) {
+        let model = self.model;
+        let about = (body.height / 5 * 2).clamp(4, 9);
+        let heights = [body.height.saturating_sub(about), about];
+        let [list, about] = Layout::vertical(heights.map(Constraint::Length)).areas(body);
+        let pane = RulesPane {
+            rules: &model.rules,
+            sandboxes: &model.sandboxes,
+            theme: model.theme,
+            zone: &model.zone,
+        };
+        // The title and the heading have a line each.
+        let height = usize::from(list.height).saturating_sub(2);
+        let (first_visible, lines) = model.rules.window(height);
+        let count = model.rules.len();
+        let position = match model.rules.position() {
+            Some(at) => format!("{} of {count}", at.saturating_add(1)),
+            None => String::new(),
+        };
+        let title = match model.rules.listed_at() {
+            Some(at) => format!("Rules, as of {}", model.zone.format_time(at)),
+            None => "Rules".to_owned(),
+        };
+        let block = self.block(&title, &position);
+        let first_row_y = list.y.saturating_add(2);
+        if lines.is_empty() {
+            self.add(list, Paragraph::new(no_rules_lines()).block(block));
+        } else {
+            let width = usize::from(list.width);
+            self.add(list, pane.table(&lines, width).block(block));
+            for (line, y) in lines.iter().zip(first_row_y..) {
+                if let Some(text) = pane.remark(line, width) {
+                    let area = Rect {
+                        y,
+                        height: 1,
+                        ..list
+                    };
+                    self.add(area, Paragraph::new(text));
+                }
+            }
+        }
+        self.layout.drawn.rules = Some(DrawnRules {
+            first_row_y,
+            first_visible,
+            height,
+        });
+        let selected = pane.selected_lines(about.width.into());
+        let block = self.block("Selected rule", "");
+        self.add(about, Paragraph::new(selected).block(block));
+    }
+
+    fn add_revoke(&mut self, body: Rect) {
+        let Some(dialog) = &self.model.revoke else {
+            return;
+        };
+        let width = usize::from(body.width).saturating_sub(2);
+        let paragraphs = dialog.paragraphs();
+        let lines = paragraphs.iter().flat_map(|text| wrap(text, width));
+        let lines = lines.map(|line| Line::raw(format!(" {line}"))).collect();
+        let name = truncate(&dialog.name, usize::from(body.width) / 2);
+        self.add_text_page(body, &format!("REVOKE {name}?"), lines);
     }
 
     fn add_page(&mut self, body: Rect, page: InfoPage) {
@@ -319,7 +391,7 @@ impl LayoutBuilder<'_> {
         let row = selected.and_then(|number| self.view.inbox.row(number));
         let question = row.map(|row| DrawnQuestion {
             number: row.number(),
-            opens: phrases::describe_allow_effect(row),
+            effects: guarded_text(row, &self.model.scopes.scope(row)),
             lines,
         });
         self.layout.drawn.question_pane = Some(DrawnQuestionPane { question });
@@ -333,6 +405,7 @@ impl LayoutBuilder<'_> {
         row.map_or_else(QuestionText::default, |row| {
             let pane = QuestionPane {
                 row,
+                scope: &model.scopes.scope(row),
                 is_hub_connected: inbox.is_connected(row.hub()),
                 shield_state: model.sandboxes.shield_state(row),
                 theme: model.theme,
@@ -380,18 +453,24 @@ impl LayoutBuilder<'_> {
 /// Returns the heights of the list, of the selected question and of the log.
 ///
 /// They do not depend on the length of the texts, since the list would move under the pointer; only
-/// to show everything that an answer opens does the question pane grow.
-fn list_heights(body: u16, screen: u16, required_lines: usize) -> [u16; 3] {
+/// to show everything that an answer opens, and the choice of scopes where there is room, does the
+/// question pane grow.
+fn list_heights(body: u16, screen: u16, text: &QuestionText) -> [u16; 3] {
     let mut log = if screen >= LOG_PANE_MIN_HEIGHT {
         (body / 4).min(14)
     } else {
         0
     };
-    let required = u16::try_from(required_lines).unwrap_or(u16::MAX);
-    let mut question = (body / 5 * 2).clamp(4, 10).max(required.saturating_add(1));
-    if question > body.saturating_sub(log).saturating_sub(4) {
+    let height_of = |lines: usize| u16::try_from(lines.saturating_add(1)).unwrap_or(u16::MAX);
+    let room = body.saturating_sub(log).saturating_sub(MIN_LIST_HEIGHT);
+    let preferred = height_of(text.preferred_lines).min(room);
+    let mut question = (body / 5 * 2)
+        .clamp(4, 10)
+        .max(height_of(text.required_lines))
+        .max(preferred);
+    if question > room {
         log = 0;
-        question = question.min(body.saturating_sub(4));
+        question = question.min(body.saturating_sub(MIN_LIST_HEIGHT));
     }
     let list = body.saturating_sub(question).saturating_sub(log);
     [list, question, log]

@@ -12,6 +12,7 @@
 //! word.
 
 mod activity_log;
+mod answer_text;
 mod confirm_dialog;
 mod decoder;
 mod drawn;
@@ -24,7 +25,11 @@ mod layout;
 mod model;
 mod open_terminal;
 mod panes;
+mod revoke_dialog;
+mod rule_calls;
+mod rule_list;
 mod sandbox_list;
+mod scope_picker;
 mod selection;
 mod terminal_state;
 mod theme;

@@ -3,23 +3,31 @@
 
 mod answering;
 mod commands;
+mod messages;
+mod rules;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crossterm::event::{KeyCode, KeyEvent, MouseEvent};
+use crossterm::event::{KeyCode, KeyEvent};
+use operator::ScopeChoice;
 use operator::answer_guard::{AnswerGuard, KeyBurstDetector, ListGuard};
 use operator::clock::{ClockReading, TimeZone};
 use operator::inbox::{InboxChange, RowEnd, RowNumber};
 use operator::phrases::{self, MessageTone};
 use terok_clearance::{Action, DisplayText};
 
+pub use messages::{IgnoredInput, TuiEffect, TuiMessage};
+
 use crate::activity_log::ActivityLog;
 use crate::confirm_dialog::ConfirmDialog;
 use crate::drawn::{DrawnQuestionPane, DrawnScreen};
 use crate::key_press::latin_place;
 use crate::keys::{TuiCommand, ViewMode};
+use crate::revoke_dialog::RevokeDialog;
+use crate::rule_list::RuleList;
 use crate::sandbox_list::SandboxList;
+use crate::scope_picker::ScopePicker;
 use crate::selection::QuestionSelection;
 use crate::theme::Theme;
 use crate::view::SessionView;
@@ -35,6 +43,9 @@ pub struct TuiModel {
     pub(crate) sandboxes: SandboxList,
     pub(crate) mode: ViewMode,
     pub(crate) confirm: Option<ConfirmDialog>,
+    pub(crate) scopes: ScopePicker,
+    pub(crate) rules: RuleList,
+    pub(crate) revoke: Option<RevokeDialog>,
     pub(crate) status: Option<(MessageTone, String)>,
     pub(crate) hub_source: DisplayText,
     pub(crate) theme: Theme,
@@ -49,51 +60,11 @@ pub struct TuiModel {
     reading_start: ReadingStart,
     key_bursts: KeyBurstDetector,
     mouse_captured: bool,
+    /// Number of rules whose end has no reply.
+    pending_revokes: usize,
     /// Whether the operator asked to quit once every answer took effect.
     quit_requested: bool,
     needs_redraw: bool,
-}
-
-/// An event for the model.
-#[derive(Debug, Clone)]
-pub enum TuiMessage {
-    /// The inbox changed; the [`SessionView`] already contains the changes.
-    Changed(Vec<InboxChange>),
-    /// The terminal accepted a frame.
-    Drawn(DrawnScreen),
-    /// The terminal reported that it has processed all frames.
-    Processed,
-    /// An answer key was pressed while the terminal has not processed all frames.
-    AnswerBeforeProcessed,
-    /// A key was pressed.
-    Key(KeyEvent),
-    /// A key was pressed that arrived together with others, and so is not an answer.
-    KeyBurst(KeyEvent),
-    /// A key was pressed that may be a part of something else, and so is not an answer.
-    DoubtfulKey(KeyEvent),
-    /// Input without an effect.
-    Ignored(IgnoredInput),
-    /// A mouse event.
-    Mouse(MouseEvent),
-    /// Text was pasted, which is never interpreted as keys.
-    Paste(String),
-    /// The size of the terminal changed, or the screen was lost.
-    Resized,
-    /// The user interface has the terminal again.
-    Resumed,
-    /// Suspending failed, because no shell could resume the program.
-    NoJobControl,
-}
-
-/// Input without an effect, which the status line explains.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum IgnoredInput {
-    /// A key or a sequence without a known meaning.
-    UnknownKey,
-    /// A part of an unfinished reply of the terminal, or keys that look like one.
-    InsideReply,
-    /// A part of a pasted text.
-    InsidePaste,
 }
 
 /// The frame with which a time to read started.
@@ -130,28 +101,6 @@ const fn describe_doubt(doubt: Option<KeyDoubt>, is_held: bool) -> Option<&'stat
     }
 }
 
-/// A task for the event loop.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TuiEffect {
-    /// Answer these rows. Each can be answered.
-    Answer {
-        /// The rows.
-        rows: Vec<RowNumber>,
-        /// The answer.
-        action: Action,
-    },
-    /// Search for hubs, and redraw the whole screen.
-    Refresh,
-    /// Report mouse events (`true`), or leave the mouse to the terminal.
-    CaptureMouse(bool),
-    /// Suspend to the shell.
-    Suspend,
-    /// End.
-    Quit,
-    /// End as after Ctrl-C.
-    Interrupt,
-}
-
 impl TuiModel {
     /// Returns the initial state; `hub_source` is shown as the place where hubs are searched.
     pub fn new(hub_source: &str, theme: Theme, zone: TimeZone) -> Self {
@@ -161,6 +110,9 @@ impl TuiModel {
             sandboxes: SandboxList::default(),
             mode: ViewMode::Questions,
             confirm: None,
+            scopes: ScopePicker::new(ScopeChoice::Run),
+            rules: RuleList::default(),
+            revoke: None,
             status: None,
             hub_source: DisplayText::new(hub_source),
             theme,
@@ -172,9 +124,17 @@ impl TuiModel {
             reading_start: ReadingStart::Processed,
             key_bursts: KeyBurstDetector::default(),
             mouse_captured: true,
+            pending_revokes: 0,
             quit_requested: false,
             needs_redraw: true,
         }
+    }
+
+    /// Sets how long an answer lasts without a choice, where a question offers that.
+    #[must_use]
+    pub fn with_default_scope(mut self, choice: ScopeChoice) -> Self {
+        self.scopes = ScopePicker::new(choice);
+        self
     }
 
     /// Applies a message, and returns the task for the event loop, if any.
@@ -184,10 +144,29 @@ impl TuiModel {
         view: SessionView<'_>,
         now: ClockReading,
     ) -> Option<TuiEffect> {
+        let effect = self.apply(msg, view, now);
+        let selected = self.selected_row(view);
+        self.scopes.retain(selected);
+        effect
+    }
+
+    fn apply(
+        &mut self,
+        msg: TuiMessage,
+        view: SessionView<'_>,
+        now: ClockReading,
+    ) -> Option<TuiEffect> {
         match msg {
             TuiMessage::Changed(changes) => {
                 self.apply_changes(&changes, view, now);
-                (self.quit_requested && view.unanswered == 0).then_some(TuiEffect::Quit)
+                if self.quit_requested && !self.is_waiting(view) {
+                    return Some(TuiEffect::Quit);
+                }
+                self.reload_changed_rules(&changes)
+            }
+            TuiMessage::RulesListed(hub, rules) => self.apply_rules(&hub, rules, now),
+            TuiMessage::RuleRevoked { hub, rule, result } => {
+                self.apply_revoked(&hub, &rule, result, view, now)
             }
             TuiMessage::Drawn(drawn) => {
                 self.record_drawn(drawn, now.monotonic);
@@ -275,6 +254,8 @@ impl TuiModel {
         // With marked questions, the answer key only opens the confirm dialog.
         let opens_dialog = self.mode == ViewMode::Questions && !self.selection.marked().is_empty();
         match command {
+            // Checked like an answer: the end of a deny may let connections pass.
+            TuiCommand::Confirm if self.mode == ViewMode::Revoke => Some(Action::Allow),
             TuiCommand::Confirm => self.confirm.as_ref().map(ConfirmDialog::action),
             TuiCommand::Answer(action) => (!opens_dialog).then_some(action),
             _ => None,
@@ -291,10 +272,18 @@ impl TuiModel {
         let command = self.mode.command_for(key)?;
         self.needs_redraw = true;
         self.status = None;
+        let is_together = doubt.is_some();
         let is_burst = self.key_bursts.record_key(now.monotonic);
         let doubt = doubt.or_else(|| is_burst.then_some(KeyDoubt::Burst));
         match self.answer_of(command) {
-            None => self.key_bursts.record_other_key(),
+            None => {
+                self.key_bursts.record_other_key();
+                if is_together && command.changes_scope() {
+                    let text = "scope NOT changed: keys arrived together; press the key again";
+                    self.set_status(MessageTone::Bad, text);
+                    return None;
+                }
+            }
             Some(action) => {
                 let is_held = self.key_bursts.is_held(action, now.monotonic);
                 if let Some(refusal) = describe_doubt(doubt, is_held) {
@@ -377,6 +366,9 @@ impl TuiModel {
         if let Some(confirm) = &mut self.confirm {
             confirm.reset_shown_time();
         }
+        if let Some(revoke) = &mut self.revoke {
+            revoke.reset_shown_time();
+        }
         self.needs_redraw = true;
     }
 
@@ -395,6 +387,9 @@ impl TuiModel {
             if let Some(confirm) = &mut self.confirm {
                 confirm.restart_shown_time(now);
             }
+            if let Some(revoke) = &mut self.revoke {
+                revoke.restart_shown_time(now);
+            }
         }
     }
 
@@ -410,15 +405,22 @@ impl TuiModel {
         if let (Some(confirm), Some(shown)) = (&mut self.confirm, drawn.confirm) {
             confirm.record_drawn(shown, now);
         }
+        if let (Some(revoke), Some(page)) = (&mut self.revoke, drawn.page) {
+            revoke.record_drawn(page, now);
+        }
+        if let Some(rules) = drawn.rules {
+            self.rules.record_drawn(rules);
+        }
         self.answer_guard = match &drawn.question_pane {
             Some(pane) => self.guard_drawn_question(pane, now),
             // After another page, the question must be read again.
             None => None,
         };
         let guard = self.answer_guard.as_ref();
-        let confirm = self.confirm.as_ref();
+        let (confirm, revoke) = (self.confirm.as_ref(), self.revoke.as_ref());
         let starts = guard.is_some_and(|guard| guard.starts_at(now))
-            || confirm.is_some_and(|confirm| confirm.is_shown_since(now));
+            || confirm.is_some_and(|confirm| confirm.is_shown_since(now))
+            || revoke.is_some_and(|revoke| revoke.is_shown_since(now));
         self.reading_start = match self.reading_start {
             _ if starts => ReadingStart::LastFrame,
             ReadingStart::Processed => ReadingStart::Processed,
@@ -440,7 +442,7 @@ impl TuiModel {
         Some(AnswerGuard::record_drawn(
             self.answer_guard.take(),
             question.number,
-            question.opens.clone(),
+            question.effects.clone(),
             question.lines,
             chosen && self.list_guard.is_unchanging(now),
             now,

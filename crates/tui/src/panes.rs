@@ -9,4 +9,6 @@ pub(crate) mod help;
 pub(crate) mod list;
 pub(crate) mod log;
 pub(crate) mod question;
+pub(crate) mod rules;
 pub(crate) mod sandboxes;
+mod scopes;

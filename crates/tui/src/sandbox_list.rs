@@ -4,13 +4,15 @@
 use std::collections::BTreeMap;
 
 use terok_clearance::wire::clearance2::ContainerState;
-use terok_clearance::{ContainerId, ShieldState};
+use terok_clearance::{ContainerId, DisplayText, ShieldState};
 
 use operator::inbox::{HubId, Inbox, InboxChange, Row};
 use operator::phrases;
 
 /// Maximum number of sandboxes; further ones are not listed.
 const MAX_LISTED_SANDBOXES: usize = 10_000;
+/// Characters of a container id in the name of a rule, as container engines print it.
+const SHORT_ID_CHARS: usize = 12;
 
 #[derive(Debug, Default)]
 pub(crate) struct SandboxList {
@@ -109,10 +111,34 @@ impl SandboxList {
         self.entries.get(&key)?.shield_state
     }
 
+    /// Returns the name of the sandbox of a hub, with its id if both are known.
+    pub(crate) fn long_name(&self, hub: &HubId) -> String {
+        let entries = self.entries.iter();
+        let known = entries
+            .filter(|((of, _), _)| of == hub)
+            .find_map(|(_, status)| status.name.as_ref());
+        match (known, hub.sandbox()) {
+            (Some(name), Some(id)) if name != id => {
+                format!("{name}, sandbox {}", DisplayText::new(id))
+            }
+            _ => short_name(hub),
+        }
+    }
+
     /// Returns the sandboxes, first those whose firewall is down.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&ContainerId, &SandboxStatus)> {
         let entries = || self.entries.iter().map(|((_, id), status)| (id, status));
         let unguarded = entries().filter(|(_, status)| status.is_unguarded());
         unguarded.chain(entries().filter(|(_, status)| !status.is_unguarded()))
     }
+}
+
+/// Returns the name of a hub in the names of its rules: the sandbox, or the path of the socket.
+pub(crate) fn short_name(hub: &HubId) -> String {
+    let Some(sandbox) = hub.sandbox() else {
+        return hub.to_string();
+    };
+    let is_id = sandbox.len() > SHORT_ID_CHARS && sandbox.bytes().all(|b| b.is_ascii_hexdigit());
+    let shown = sandbox.get(..SHORT_ID_CHARS).filter(|_| is_id);
+    DisplayText::new(shown.unwrap_or(sandbox)).to_string()
 }

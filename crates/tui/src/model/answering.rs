@@ -7,11 +7,13 @@
 use std::time::Duration;
 
 use operator::answer_guard::KeyRefusal;
-use operator::inbox::{RowNumber, RowRefusal};
+use operator::inbox::{Row, RowNumber, RowRefusal};
 use operator::phrases::{self, MessageTone};
+use operator::{AnswerScope, ScopeChoice};
 use terok_clearance::Action;
 
 use super::{TuiEffect, TuiModel};
+use crate::answer_text::{answer_effect, guarded_text};
 use crate::confirm_dialog::ConfirmDialog;
 use crate::keys::ViewMode;
 use crate::view::SessionView;
@@ -28,7 +30,7 @@ impl TuiModel {
             let mut confirm = ConfirmDialog::new(action);
             let marked = self.selection.marked().iter();
             for row in marked.filter_map(|number| view.inbox.row(*number)) {
-                confirm.add(row);
+                confirm.add(row, self.scopes.default_scope(row));
             }
             self.confirm = Some(confirm);
             self.mode = ViewMode::Confirm;
@@ -43,8 +45,9 @@ impl TuiModel {
             let answerable = view.inbox.check_answerable(number);
             answerable.map_err(|refusal| refusal_text(&refusal))
         });
-        match checked {
-            Ok(()) => Some(self.send(vec![number], action)),
+        let scope = view.inbox.row(number).map(|row| self.scopes.scope(row));
+        match checked.map(|()| scope) {
+            Ok(scope) => Some(self.send(vec![(number, scope?)], action)),
             Err(refused) => {
                 self.set_status(MessageTone::Bad, format!("NOT answered: {refused}"));
                 None
@@ -64,10 +67,10 @@ impl TuiModel {
             return Ok(());
         };
         let number = row.number();
-        let opens = phrases::describe_allow_effect(row);
+        let text = guarded_text(row, &self.scopes.scope(row));
         let guard = self.answer_guard.as_mut();
         let accepted = guard.map_or(Err(KeyRefusal::JustAppeared), |guard| {
-            guard.check_key(number, &opens, now)
+            guard.check_key(number, &text, now)
         });
         Err(match accepted {
             Ok(()) => return Ok(()),
@@ -113,16 +116,16 @@ impl TuiModel {
         self.mode = ViewMode::Questions;
         let (mut rows, mut changed, mut refusals) = (Vec::new(), 0_usize, Vec::new());
         for item in confirm.items() {
-            let opens = view.inbox.row(item.number);
-            let opens = opens.map(phrases::describe_allow_effect);
-            if opens.is_some_and(|opens| opens != item.opens) {
+            let effect = view.inbox.row(item.number);
+            let effect = effect.map(|row| answer_effect(row, confirm.action(), &item.scope));
+            if effect.is_some_and(|effect| effect != item.effect) {
                 changed = changed.saturating_add(1);
                 continue;
             }
             match view.inbox.check_answerable(item.number) {
                 Ok(()) => {
                     self.selection.unmark(item.number);
-                    rows.push(item.number);
+                    rows.push((item.number, item.scope.clone()));
                 }
                 Err(refusal) => refusals.push(refusal),
             }
@@ -141,9 +144,52 @@ impl TuiModel {
         (!rows.is_empty()).then(|| self.send(rows, confirm.action()))
     }
 
-    fn send(&mut self, rows: Vec<RowNumber>, action: Action) -> TuiEffect {
+    fn send(&mut self, rows: Vec<(RowNumber, AnswerScope)>, action: Action) -> TuiEffect {
         self.quit_requested = false;
         TuiEffect::Answer { rows, action }
+    }
+
+    /// Chooses how long the next answer lasts; `None` returns to the default scope. The time to
+    /// read starts again with the next frame, because its text is another one.
+    pub(super) fn choose_lifetime(&mut self, choice: Option<ScopeChoice>, view: SessionView<'_>) {
+        if let Some(confirm) = &mut self.confirm {
+            if !confirm.set_lifetime(choice, view.inbox, &self.scopes) {
+                let choice = choice.map_or("", ScopeChoice::as_str);
+                let text = format!("not every marked question offers \"{choice}\"");
+                self.set_status(MessageTone::Bad, text);
+            }
+            return;
+        }
+        let Some(choice) = choice else {
+            return self.scopes.reset();
+        };
+        let Some(row) = self.selected_row(view) else {
+            return self.set_status(MessageTone::Quiet, "no question is selected");
+        };
+        if let Err(refusal) = self.scopes.pick_lifetime(row, choice) {
+            self.set_status(MessageTone::Bad, format!("no effect: {refusal}"));
+        }
+    }
+
+    /// Chooses the next wider name for the next answer.
+    pub(super) fn widen_name(&mut self, view: SessionView<'_>) {
+        let Some(row) = self.selected_row(view) else {
+            return self.set_status(MessageTone::Quiet, "no question is selected");
+        };
+        match self.scopes.pick_next_name(row) {
+            Ok(true) => {}
+            Ok(false) => {
+                let text = format!("question {} offers no wider name", row.number());
+                self.set_status(MessageTone::Quiet, text);
+            }
+            Err(refusal) => self.set_status(MessageTone::Bad, format!("no effect: {refusal}")),
+        }
+    }
+
+    /// Returns the selected question.
+    pub(super) fn selected_row<'a>(&self, view: SessionView<'a>) -> Option<&'a Row> {
+        let selected = self.selection.selected();
+        selected.and_then(|number| view.inbox.row(number))
     }
 }
 

@@ -22,7 +22,13 @@ impl TuiModel {
         match command {
             TuiCommand::Navigate(to) => self.navigate(to),
             TuiCommand::Answer(action) => return self.answer(action, view, now),
+            TuiCommand::Confirm if self.mode == ViewMode::Revoke => return self.revoke(now),
             TuiCommand::Confirm => return self.answer_marked(view, now),
+            TuiCommand::ChooseLifetime(choice) => self.choose_lifetime(Some(choice), view),
+            TuiCommand::ResetScope => self.choose_lifetime(None, view),
+            TuiCommand::WidenName => self.widen_name(view),
+            TuiCommand::ShowRules => return self.show_rules(view),
+            TuiCommand::Revoke => self.ask_revoke(),
             TuiCommand::ToggleMark => self.selection.toggle_mark(),
             TuiCommand::ToggleMarkAll => self.selection.toggle_all_marks(),
             TuiCommand::ShowDetails if self.selection.selected().is_some() => {
@@ -53,12 +59,16 @@ impl TuiModel {
             TuiCommand::Back => self.go_back(view),
             TuiCommand::Refresh => return Some(TuiEffect::Refresh),
             TuiCommand::ToggleMouse => return Some(self.toggle_mouse()),
-            TuiCommand::Quit if view.unanswered == 0 || self.quit_requested => {
+            TuiCommand::Quit if !self.is_waiting(view) || self.quit_requested => {
                 return Some(TuiEffect::Quit);
             }
             TuiCommand::Quit => {
                 self.quit_requested = true;
-                let text = format!("{}; q quits at once", view.unanswered_text());
+                let waits = match view.unanswered {
+                    0 => "waiting for the end of a rule".to_owned(),
+                    _ => view.unanswered_text(),
+                };
+                let text = format!("{waits}; q quits at once");
                 self.set_status(MessageTone::Quiet, text);
             }
             TuiCommand::Interrupt => return Some(TuiEffect::Interrupt),
@@ -68,7 +78,7 @@ impl TuiModel {
         None
     }
 
-    fn switch_mode(&mut self, mode: ViewMode) {
+    pub(super) fn switch_mode(&mut self, mode: ViewMode) {
         self.mode = mode;
         self.first_line = 0;
         // The new page is not drawn yet.
@@ -101,7 +111,14 @@ impl TuiModel {
                 self.mode = ViewMode::Questions;
                 self.set_status(MessageTone::Quiet, "nothing was answered");
             }
-            ViewMode::Details | ViewMode::Page(_) => self.mode = ViewMode::Questions,
+            ViewMode::Revoke => {
+                self.revoke = None;
+                self.mode = ViewMode::Rules;
+                self.set_status(MessageTone::Quiet, "no rule was revoked");
+            }
+            ViewMode::Details | ViewMode::Rules | ViewMode::Page(_) => {
+                self.mode = ViewMode::Questions;
+            }
         }
     }
 
@@ -113,7 +130,8 @@ impl TuiModel {
                     confirm.navigate(to);
                 }
             }
-            ViewMode::Details | ViewMode::Page(_) => {
+            ViewMode::Rules => self.rules.navigate(to),
+            ViewMode::Details | ViewMode::Revoke | ViewMode::Page(_) => {
                 // Without a frame of the page, there is nothing to scroll.
                 if let Some(page) = self.drawn.page {
                     let (at, last) = (self.first_line, page.max_first_line);
@@ -137,6 +155,19 @@ impl TuiModel {
     }
 
     fn click(&mut self, y: u16) {
+        if self.mode == ViewMode::Rules {
+            let rules = self.drawn.rules;
+            let line = rules.and_then(|rules| Some((rules, y.checked_sub(rules.first_row_y)?)));
+            if let Some((rules, line)) = line
+                && usize::from(line) < rules.height
+            {
+                let line = rules.first_visible.saturating_add(line.into());
+                self.rules.select_line(line);
+                self.status = None;
+                self.needs_redraw = true;
+            }
+            return;
+        }
         let drawn = self.drawn.list.as_ref();
         let row = drawn.and_then(|list: &DrawnList| list.row_at(y));
         if let Some(row) = row

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The confirm dialog: each marked question with everything that the answer opens or refuses.
 
-use ratatui::text::Line;
+use operator::ScopeChoice;
+use ratatui::text::{Line, Span};
 use terok_clearance::Action;
 
+use super::scopes;
 use crate::confirm_dialog::ConfirmDialog;
 use crate::drawn::DrawnConfirm;
 use crate::theme::Theme;
@@ -32,16 +34,13 @@ pub(crate) fn title(dialog: &ConfirmDialog) -> String {
 ///
 /// Wraps the text without ratatui, because a question counts as shown only if all lines fit.
 pub(crate) fn text(dialog: &ConfirmDialog, width: usize, height: usize) -> ConfirmText {
-    let verb = match dialog.action() {
-        Action::Allow => "opens",
-        Action::Deny => "refuses",
-    };
     let first_item = dialog.first_visible();
-    let (mut lines, mut complete_items) = (Vec::new(), 0_usize);
+    let mut lines = lifetime_lines(dialog, width);
+    let mut complete_items = 0_usize;
     for item in dialog.items().iter().skip(first_item) {
         let heading = format!(" [{}] {}", item.number, item.sandbox_name);
         lines.push(Line::styled(truncate(&heading, width), Theme::bold()));
-        let text = wrap(&format!("{verb} {}", item.opens), width.saturating_sub(7));
+        let text = wrap(&item.effect, width.saturating_sub(7));
         lines.extend(text.iter().map(|line| Line::raw(format!("      {line}"))));
         if lines.len() > height {
             lines.truncate(height);
@@ -54,6 +53,18 @@ pub(crate) fn text(dialog: &ConfirmDialog, width: usize, height: usize) -> Confi
         complete_items,
     };
     ConfirmText { lines, drawn }
+}
+
+/// Returns the lifetimes that the operator can choose for all questions.
+fn lifetime_lines(dialog: &ConfirmDialog, width: usize) -> Vec<Line<'static>> {
+    let chosen = |choice: ScopeChoice| dialog.lasts(choice);
+    let lines = scopes::choice_lines(dialog.offered(), chosen, width.saturating_sub(8));
+    let mut label = " lasts ";
+    let labelled = lines.into_iter().map(|spans| {
+        let label = Span::styled(std::mem::replace(&mut label, "       "), Theme::dim());
+        std::iter::once(label).chain(spans).collect()
+    });
+    labelled.collect()
 }
 
 /// Returns the position in the list: `1 to 8 of 20`.

@@ -12,6 +12,9 @@ const HELP_PARAGRAPHS: &[&str] = &[
      refused. Nothing opens unless you allow it; unanswered questions stay pending and refused.",
     "An answer opens or refuses exactly what the screen says. A key is ignored if the question \
      has just appeared or changed; the line above the keys then says why.",
+    "The keys 1 to 6 choose how long the answer to the selected question lasts, w chooses a wider \
+     name; only what the question offers is shown. After each choice, read the new text. The \
+     choice is for this question alone. r shows all rules, and x there revokes one.",
     "A click selects a question and never answers one. In most terminals, Shift and the mouse \
      select text.",
 ];

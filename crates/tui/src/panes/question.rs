@@ -3,12 +3,14 @@
 
 use operator::clock::TimeZone;
 use operator::inbox::Row;
-use operator::phrases;
+use operator::{AnswerScope, phrases};
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use terok_clearance::client::ProtocolVersion;
-use terok_clearance::{Dest, DisplayText, ShieldState};
+use terok_clearance::{Action, Dest, DisplayText, RuleLifetime, ShieldState};
 
+use super::scopes;
+use crate::answer_text::answer_effect;
 use crate::theme::Theme;
 use crate::wrap::wrap;
 
@@ -19,6 +21,8 @@ const LABEL_WIDTH: usize = 10;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct QuestionPane<'a> {
     pub(crate) row: &'a Row,
+    /// The scope that an answer would have.
+    pub(crate) scope: &'a AnswerScope,
     pub(crate) is_hub_connected: bool,
     /// The state of the sandbox's firewall, if known.
     pub(crate) shield_state: Option<ShieldState>,
@@ -32,6 +36,8 @@ pub(crate) struct QuestionText {
     pub(crate) lines: Vec<Line<'static>>,
     /// Number of lines, from the first on, that must have been shown before an answer counts.
     pub(crate) required_lines: usize,
+    /// Number of lines, from the first on, that are shown where the screen has room.
+    pub(crate) preferred_lines: usize,
 }
 
 impl QuestionText {
@@ -39,38 +45,92 @@ impl QuestionText {
     ///
     /// Wraps the text without ratatui, because the answer guard counts the shown lines.
     fn add(&mut self, label: &str, label_style: Style, text: &str, style: Style, width: usize) {
+        let lines = wrap(text, text_width(width)).into_iter();
+        self.add_spans(
+            label,
+            label_style,
+            lines.map(|line| vec![Span::styled(line, style)]),
+        );
+    }
+
+    /// Adds lines with a label in the first one.
+    fn add_spans(
+        &mut self,
+        label: &str,
+        label_style: Style,
+        lines: impl IntoIterator<Item = Vec<Span<'static>>>,
+    ) {
         let mut label = format!(" {label:<9}");
-        for line in wrap(text, width.saturating_sub(LABEL_WIDTH + 1)) {
-            self.lines.push(Line::from(vec![
-                Span::styled(label, label_style),
-                Span::styled(line, style),
-            ]));
+        for line in lines {
+            let mut spans = vec![Span::styled(label, label_style)];
+            spans.extend(line);
+            self.lines.push(Line::from(spans));
             label = format!("{:LABEL_WIDTH$}", "");
         }
     }
 }
 
+/// Returns the width of the texts beside the labels.
+const fn text_width(width: usize) -> usize {
+    width.saturating_sub(LABEL_WIDTH + 1)
+}
+
 impl QuestionPane<'_> {
     /// Returns the lines about the question; with `full`, everything that is known.
     pub(crate) fn text(&self, width: usize, full: bool) -> QuestionText {
-        let Self { row, theme, .. } = *self;
-        let (dim, plain) = (Theme::dim(), Style::new());
         let mut question = QuestionText::default();
-        let opens = phrases::describe_allow_effect(row);
+        self.add_effects(&mut question, width);
+        self.add_scopes(&mut question, width);
+        self.add_state(&mut question, width, full);
+        if full {
+            self.add_details(&mut question, width);
+        }
+        question
+    }
+
+    /// Adds what an answer does, all of which must be read.
+    fn add_effects(&self, question: &mut QuestionText, width: usize) {
+        let Self {
+            row, scope, theme, ..
+        } = *self;
+        let (dim, plain) = (Theme::dim(), Style::new());
         let mut add = |label: &str, style, text: &str, text_style| {
             question.add(label, style, text, text_style, width);
-            question.lines.len()
         };
         add("wants", dim, &phrases::describe_dest(row), theme.pending());
-        add("a allow", theme.good(), &format!("opens {opens}"), plain);
-        let refuses = "refuses the same without asking again";
-        add("x deny", theme.bad(), refuses, plain);
+        let opens = answer_effect(row, Action::Allow, scope);
+        add("a allow", theme.good(), &opens, plain);
+        let refuses = answer_effect(row, Action::Deny, scope);
+        add("x deny", theme.bad(), &refuses, plain);
         let mut from = phrases::describe_sandbox(row);
         if from != row.container().as_str() {
             from = format!("{from}, sandbox {}", row.container());
         }
         // Required too: two sandboxes may ask for the same, and the list shortens their names.
-        let required_lines = add("from", dim, &from, plain);
+        add("from", dim, &from, plain);
+        question.required_lines = question.lines.len();
+    }
+
+    /// Adds the choice of scopes, and the answer before.
+    fn add_scopes(&self, question: &mut QuestionText, width: usize) {
+        let Self { row, scope, .. } = *self;
+        let room = text_width(width);
+        let dim = Theme::dim();
+        question.add_spans("lasts", dim, scopes::lifetime_lines(row, scope, room));
+        question.add_spans("name", dim, scopes::name_lines(row, scope, room));
+        if let Some(before) = self.previous_text() {
+            question.add("before", dim, &before, Style::new(), width);
+        }
+        question.preferred_lines = question.lines.len();
+    }
+
+    /// Adds the state of the question, the sandbox and the hub.
+    fn add_state(&self, question: &mut QuestionText, width: usize, full: bool) {
+        let Self { row, theme, .. } = *self;
+        let (dim, plain) = (Theme::dim(), Style::new());
+        let mut add = |label: &str, style, text: &str, text_style| {
+            question.add(label, style, text, text_style, width);
+        };
         if let Some(action) = row.answering() {
             let text = format!("being answered: {action}; waiting for it to take effect");
             add("now", Theme::bold(), &text, Theme::bold());
@@ -101,37 +161,64 @@ impl QuestionPane<'_> {
             add("firewall", dim, phrases::describe_firewall(state), style);
         }
         add("blocked", dim, &self.blocked_text(full), plain);
-        if full {
-            let addresses: Vec<_> = row.addresses().into_iter().map(Dest::as_str).collect();
-            let addresses = match addresses.as_slice() {
-                [] => "the name is resolved after the answer".to_owned(),
-                addresses => addresses.join(", "),
-            };
-            add("address", dim, &addresses, plain);
-            let interface = match row.protocol_version() {
-                ProtocolVersion::Clearance1 => {
-                    "org.terok.Clearance1: a verdict opens the whole destination"
-                }
-                ProtocolVersion::Clearance2 => "org.terok.Clearance2",
-            };
-            add("hub", dim, &format!("{} ({interface})", row.hub()), plain);
-            add("request", dim, row.request().id.as_str(), plain);
-            if let Some(process) = row.process() {
-                let text = format!("process {} of user {}", process.pid, process.uid);
-                add("process", dim, &text, plain);
-                let directory = process.directory.as_ref();
-                let directory = directory.map_or("not known", DisplayText::as_str);
-                add("in", dim, directory, plain);
-                let parents = phrases::describe_parents(process);
-                let parents = parents.as_deref().unwrap_or("not known");
-                add("parents", dim, parents, plain);
+    }
+
+    /// Adds everything else that is known.
+    fn add_details(&self, question: &mut QuestionText, width: usize) {
+        let row = self.row;
+        let mut add = |label: &str, text: &str| {
+            question.add(label, Theme::dim(), text, Style::new(), width);
+        };
+        let addresses: Vec<_> = row.addresses().into_iter().map(Dest::as_str).collect();
+        let addresses = match addresses.as_slice() {
+            [] => "the name is resolved after the answer".to_owned(),
+            addresses => addresses.join(", "),
+        };
+        add("address", &addresses);
+        let interface = match row.protocol_version() {
+            ProtocolVersion::Clearance1 => {
+                "org.terok.Clearance1: a verdict opens the whole destination"
             }
-            for (key, value) in row.dossier().iter() {
-                add("known", dim, &format!("{key}: {value}"), plain);
-            }
+            ProtocolVersion::Clearance2 => "org.terok.Clearance2",
+        };
+        add("hub", &format!("{} ({interface})", row.hub()));
+        add("request", row.request().id.as_str());
+        if let Some(process) = row.process() {
+            let text = format!("process {} of user {}", process.pid, process.uid);
+            add("process", &text);
+            let directory = process.directory.as_ref();
+            add("in", directory.map_or("not known", DisplayText::as_str));
+            let parents = phrases::describe_parents(process);
+            add("parents", parents.as_deref().unwrap_or("not known"));
         }
-        question.required_lines = required_lines;
-        question
+        for (key, value) in row.dossier().iter() {
+            add("known", &format!("{key}: {value}"));
+        }
+    }
+
+    /// Returns how the question was answered before. With the time and not the age, because the
+    /// screen is not redrawn as time passes.
+    fn previous_text(&self) -> Option<String> {
+        let previous = self.row.previous()?;
+        let answer = match previous.action {
+            Action::Allow => "allowed",
+            Action::Deny => "denied",
+        };
+        let lifetime = match previous.keep {
+            RuleLifetime::Once => "once".to_owned(),
+            keep => phrases::describe_answer_lifetime(keep, previous.seconds),
+        };
+        let at = self.zone.format_datetime(previous.at);
+        let by = match previous.by.as_str() {
+            "" => String::new(),
+            by => format!(" by {by}"),
+        };
+        let end = if previous.revoked {
+            "it was revoked"
+        } else {
+            "that rule has ended"
+        };
+        Some(format!("{answer} {lifetime}, at {at}{by}; {end}"))
     }
 
     fn blocked_text(&self, full: bool) -> String {

@@ -111,7 +111,8 @@ impl Screen {
                 return;
             };
             let inbox = &mut self.inbox;
-            let answers = rows.into_iter().flat_map(|row| inbox.answer(row, action));
+            let answers = rows.into_iter();
+            let answers = answers.flat_map(|(row, scope)| inbox.answer_with(row, action, &scope));
             for answer in answers.flatten().collect::<Vec<_>>() {
                 let changes = self.inbox.apply_reply(&answer, reply.clone());
                 assert_eq!(self.update(TuiMessage::Changed(changes)), None);

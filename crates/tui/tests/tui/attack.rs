@@ -5,26 +5,37 @@
 //! The oracle does not use the model. After each frame it reads the text of the screen, as a person
 //! does, and compares the sent answers with that text and with the time for which it was visible.
 
+mod oracle;
 pub(crate) mod read;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
-use operator::inbox::{HubId, InboxEvent, OperatorAnswer, OperatorReply};
-use operator::phrases;
+use operator::inbox::{HubId, InboxEvent, OperatorAnswer, OperatorReply, Row};
 use proptest::prelude::*;
 use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::{Event, Request};
-use terok_clearance::{Action, Decision, DisplayText};
+use terok_clearance::{Action, DisplayText};
 use terok_clearance_tui::TuiMessage;
 
-use read::{Part, Read, is_typing, number, read};
+use oracle::{assert_matches_text, effect, elsewhere};
+use read::{Part, Read, is_typing, read};
 
 use crate::harness::{Effect, NOON, TestUi, decision, hub, request};
 
 const HUBS: [&str; 2] = ["web", "db"];
 const SIZES: [(u16, u16); 6] = [(80, 24), (110, 30), (60, 15), (40, 10), (20, 5), (200, 50)];
+
+/// What a question offers: the wider names, the lifetimes, and the number of connections that wait.
+const OFFERS: [(&str, &str, u32); 5] = [
+    (r#"["*.b.PARENT", "*.PARENT"]"#, ALL_LIFETIMES, 0),
+    (r#"["*.b.PARENT", "*.PARENT"]"#, ALL_LIFETIMES, 1),
+    ("[]", ALL_LIFETIMES, 2),
+    (r#"["*.PARENT"]"#, r#"["sandbox", "project"]"#, 0),
+    ("[]", "[]", 0),
+];
+const ALL_LIFETIMES: &str = r#"["once", "sandbox", "project", "always"]"#;
 
 /// A step of the attack.
 #[derive(Debug, Clone)]
@@ -33,6 +44,8 @@ enum Step {
     Blocked(usize, u8, u8),
     /// The name of a question becomes known, which changes what an answer opens.
     Named(usize, usize, u8),
+    /// A question offers other scopes, or other connections wait for it.
+    Offered(usize, usize, usize),
     Withdrawn(usize, usize),
     DecidedElsewhere(usize, usize, bool),
     Down(usize),
@@ -64,8 +77,18 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         KeyCode::Char('k'),
         KeyCode::Char('G'),
         KeyCode::Char('/'),
+        KeyCode::Char('0'),
         KeyCode::Char('1'),
+        KeyCode::Char('2'),
+        KeyCode::Char('3'),
+        KeyCode::Char('4'),
+        KeyCode::Char('5'),
+        KeyCode::Char('6'),
+        KeyCode::Char('6'),
+        KeyCode::Char('w'),
+        KeyCode::Char('w'),
         KeyCode::Char('?'),
+        KeyCode::Char('r'),
         KeyCode::Char('l'),
         KeyCode::Char('n'),
         KeyCode::PageDown,
@@ -79,6 +102,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         10 => (hub.clone(), 0..3_u8, 0..3_u8).prop_map(|(h, n, at)| Step::Blocked(h, n, at)),
         2 => (hub.clone(), any::<usize>(), 0..3_u8).prop_map(|(h, q, n)| Step::Named(h, q, n)),
+        2 => (hub.clone(), any::<usize>(), 0..OFFERS.len())
+            .prop_map(|(h, q, offer)| Step::Offered(h, q, offer)),
         2 => (hub.clone(), any::<usize>()).prop_map(|(h, q)| Step::Withdrawn(h, q)),
         3 => (hub.clone(), any::<usize>(), any::<bool>())
             .prop_map(|(h, q, ok)| Step::DecidedElsewhere(h, q, ok)),
@@ -199,7 +224,11 @@ impl Attack {
         if let Read::Together(action, many, items) = &read {
             // The dialog goes on after the window was too small for a while.
             let goes_on = matches!(&self.eye.asked, Read::Together(before, were, _)
-                if before == action && were == many);
+                if before == action && were == many)
+                && !items.iter().any(|(number, words)| {
+                    let before = self.eye.together.get(number);
+                    before.is_some_and(|before| before != words)
+                });
             if !goes_on {
                 self.eye.together.clear();
                 self.eye.together_since = now;
@@ -215,11 +244,13 @@ impl Attack {
     fn request(&mut self, hub: usize, name: &str, address: u8) -> Arc<Request> {
         self.next += 1;
         let (n, sandbox) = (self.next, HUBS[hub]);
+        let parent = name.strip_prefix("a.b.").unwrap();
         let at = NOON + n;
         request(&format!(
             r#"{{"id": "{sandbox}:{n}", "container": "{sandbox}", "dest": "{name}",
                 "address": "203.0.113.{address}", "port": 443, "protocol": "tcp", "domain": "{name}",
                 "scope": {{"dest": "{name}", "port": 443, "protocol": "tcp", "keep": "sandbox"}},
+                "wider": ["*.b.{parent}", "*.{parent}"], "lifetimes": {ALL_LIFETIMES},
                 "dossier": {{}}, "first_seen": {at}, "last_seen": {at}, "count": 1}}"#
         ))
     }
@@ -240,7 +271,7 @@ impl Attack {
     fn step(&mut self, step: &Step) {
         match *step {
             Step::Blocked(hub, name, address) if self.up[hub] => {
-                let name = format!("q{name}.example");
+                let name = format!("a.b.q{name}.ex");
                 let (asks, address) = (self.pending[hub].values(), address + 1);
                 let same = asks
                     .filter(|asked| asked.dest.as_str() == name)
@@ -261,13 +292,14 @@ impl Attack {
                 let Some(mut asked) = self.some_question(hub, which) else {
                     return;
                 };
-                let name = format!("n{name}.example");
+                let name = format!("a.b.n{name}.ex");
                 let changed = Arc::make_mut(&mut asked);
                 changed.dest = name.parse().unwrap();
                 changed.scope.dest = name.parse().unwrap();
                 self.pending[hub].insert(asked.id.to_string(), Arc::clone(&asked));
                 self.news(hub, InboxEvent::Received(Event::Repeated(asked)));
             }
+            Step::Offered(hub, which, offer) if self.up[hub] => self.offer(hub, which, offer),
             Step::Withdrawn(hub, which) if self.up[hub] => {
                 if let Some(request) = self.some_question(hub, which) {
                     self.pending[hub].remove(request.id.as_str());
@@ -336,6 +368,22 @@ impl Attack {
         }
     }
 
+    /// Lets a question offer other scopes.
+    fn offer(&mut self, hub: usize, which: usize, offer: usize) {
+        let Some(mut asked) = self.some_question(hub, which) else {
+            return;
+        };
+        let (names, lifetimes, waiting) = OFFERS[offer];
+        let changed = Arc::make_mut(&mut asked);
+        let parent = changed.dest.as_str().strip_prefix("a.b.").unwrap();
+        let names = names.replace("PARENT", parent);
+        changed.wider = serde_json::from_str(&names).unwrap();
+        changed.lifetimes = serde_json::from_str(lifetimes).unwrap();
+        changed.waiting = Some(waiting);
+        self.pending[hub].insert(asked.id.to_string(), Arc::clone(&asked));
+        self.news(hub, InboxEvent::Received(Event::Repeated(asked)));
+    }
+
     fn point(&mut self, kind: MouseEventKind, row: u16) {
         let event = MouseEvent {
             kind,
@@ -375,15 +423,15 @@ impl Attack {
         let before = self.ui.inbox.rows().map(|row| {
             let up = self.ui.inbox.is_connected(row.hub());
             let open = up && !row.is_forgotten_by_hub() && row.answering().is_none();
-            (
-                row.number().get(),
-                (open, phrases::describe_allow_effect(row)),
-            )
+            (row.number().get(), (open, row.clone()))
         });
         let before: BTreeMap<_, _> = before.collect();
         let key = KeyEvent::new(code, KeyModifiers::NONE);
         match self.ui.tell(TuiMessage::Key(key)) {
-            None => self.eye.moved |= !matches!(code, KeyCode::Char('a' | 'x' | 'y')),
+            // The choice of a scope moves nothing.
+            None => {
+                self.eye.moved |= !matches!(code, KeyCode::Char('a' | 'x' | 'y' | '0'..='6' | 'w'));
+            }
             Some(Effect::Sent(answers)) => {
                 self.check_answers(code, &answers, &before);
                 self.pending_answers.extend(answers);
@@ -399,7 +447,7 @@ impl Attack {
         &self,
         code: KeyCode,
         answers: &[OperatorAnswer],
-        before: &BTreeMap<u64, (bool, String)>,
+        before: &BTreeMap<u64, (bool, Row)>,
     ) {
         assert!(!self.eye.typing, "{code:?} is text of the filter");
         let paused = self.eye.last_key.is_none_or(|at| self.ms() - at >= 400);
@@ -425,11 +473,12 @@ impl Attack {
                     other => panic!("{other:?} answered"),
                 };
                 assert_eq!(rows.keys().collect::<Vec<_>>(), [number]);
-                assert_matches_text(words, &rows[number], action);
+                let words = &words[usize::from(action == Action::Deny)];
+                assert_matches_text(words, &rows[number], &before[number].1, action);
                 let needs = if self.eye.brought { 50 } else { 500 };
                 assert!(stood >= needs, "{words:?} was visible for {stood} ms");
             }
-            Read::Together(action, many, _) => {
+            Read::Together(action, (many, _), _) => {
                 assert_eq!(code, KeyCode::Char('y'));
                 if *action == Action::Allow {
                     assert_eq!(
@@ -445,49 +494,16 @@ impl Attack {
                     let Some(words) = self.eye.together.get(number) else {
                         continue;
                     };
-                    assert_matches_text(words, answers, *action);
+                    assert_matches_text(words, answers, &before[number].1, *action);
                 }
                 for (number, words) in &self.eye.together {
                     let same = before
                         .get(number)
-                        .is_some_and(|(open, now)| *open && words.ends_with(now.as_str()));
+                        .is_some_and(|(open, row)| *open && *words == effect(words, row, *action));
                     assert_eq!(rows.contains_key(number), same, "{number}: {words}");
                 }
             }
         }
-    }
-}
-
-/// Asserts that the answers to one row match the text of the screen.
-fn assert_matches_text(words: &str, answers: &[&OperatorAnswer], action: Action) {
-    let first = answers[0];
-    let addresses = match words.split_once(" and ").map(|(_, more)| number(more)) {
-        Some(Some(more)) => usize::try_from(more).unwrap() + 1,
-        _ => 1,
-    };
-    assert_eq!(answers.len(), addresses, "{words}");
-    for answer in answers {
-        assert_eq!(answer.action, action);
-        assert_eq!((&answer.hub, &answer.scope), (&first.hub, &first.scope));
-        assert_eq!(answer.scope, answer.request.scope);
-        let says = format!("tcp port 443 of {} (", answer.scope.dest);
-        assert!(words.contains(&says), "{answer:?} is not {words:?}");
-    }
-    let at = |answer: &&&OperatorAnswer| words.contains(&format!("({}", answer.request.address));
-    assert!(answers.iter().any(|answer| at(&answer)), "{words:?}");
-}
-
-fn elsewhere(request: &Request, ok: bool) -> Decision {
-    Decision {
-        request: request.id.clone(),
-        container: request.container.clone(),
-        dest: request.dest.clone(),
-        action: Action::Allow.into(),
-        scope: Some(request.scope.clone()),
-        by: "uid 1001".into(),
-        at: terok_clearance::Timestamp::from_micros(NOON),
-        ok,
-        reason: None,
     }
 }
 
@@ -501,6 +517,9 @@ fn together() -> impl Strategy<Value = Vec<Step>> {
         KeyCode::Char('y'),
         KeyCode::Char(' '),
         KeyCode::Char('*'),
+        KeyCode::Char('2'),
+        KeyCode::Char('6'),
+        KeyCode::Char('0'),
         KeyCode::PageDown,
         KeyCode::End,
         KeyCode::Esc,
@@ -509,6 +528,8 @@ fn together() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         3 => (hub.clone(), 0..3_u8, 0..3_u8).prop_map(|(h, n, at)| Step::Blocked(h, n, at)),
         1 => (hub.clone(), any::<usize>(), 0..3_u8).prop_map(|(h, q, n)| Step::Named(h, q, n)),
+        1 => (hub.clone(), any::<usize>(), 0..OFFERS.len())
+            .prop_map(|(h, q, offer)| Step::Offered(h, q, offer)),
         1 => (hub.clone(), any::<usize>()).prop_map(|(h, q)| Step::Withdrawn(h, q)),
         1 => hub.prop_map(Step::Down),
         12 => key.prop_map(Step::Key),

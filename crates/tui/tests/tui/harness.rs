@@ -12,9 +12,10 @@ use operator::inbox::{
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::buffer::Cell;
+use serde_json::{Value, json};
 use terok_clearance::client::ProtocolVersion;
-use terok_clearance::wire::clearance2::{Event, Request};
-use terok_clearance::{Action, Decision, ShieldState};
+use terok_clearance::wire::clearance2::{Event, ListedRule, Request};
+use terok_clearance::{Action, Decision, RuleLifetime, ShieldState};
 use terok_clearance_tui::{
     ClockReading, ScreenLayout, SessionView, Theme, TimeZone, TuiEffect, TuiMessage, TuiModel,
 };
@@ -37,6 +38,8 @@ pub(crate) struct TestUi {
     pub(crate) inbox: Inbox,
     /// Number of answers without a reply.
     pub(crate) unanswered: usize,
+    /// The hubs that were asked for their rules.
+    pub(crate) listings: Vec<HubId>,
     is_synced: bool,
     terminal: Terminal<TestBackend>,
     pub(crate) clock: Duration,
@@ -75,6 +78,36 @@ pub(crate) fn asks_at(n: u64, name: &str, address: &str) -> Arc<Request> {
     ))
 }
 
+/// The lifetimes of a hub with every kind of rule.
+pub(crate) const LIFETIMES: [RuleLifetime; 4] = [
+    RuleLifetime::Once,
+    RuleLifetime::Sandbox,
+    RuleLifetime::Project,
+    RuleLifetime::Always,
+];
+
+/// Returns the question with an offer of every lifetime and of these wider names.
+pub(crate) fn offering(mut question: Arc<Request>, wider: &[&str]) -> Arc<Request> {
+    let offers = Arc::make_mut(&mut question);
+    offers.lifetimes = LIFETIMES.to_vec();
+    offers.wider = wider.iter().map(|name| name.parse().unwrap()).collect();
+    question
+}
+
+/// Returns a rule of a hub, with these changes.
+pub(crate) fn rule(name: &str, changes: Value) -> ListedRule {
+    let mut rule = json!({
+        "rule": name, "action": "allow", "dest": "registry.npmjs.org:443/tcp", "keep": "sandbox",
+        "origin": "decision", "origin_name": "web:1", "by": "uid 1000 pid 812 (terok-clearance)",
+        "since": NOON - 720_000_000, "uses": 12, "last_used": NOON - 125_000_000, "open": 3,
+    });
+    let Value::Object(changes) = changes else {
+        panic!("{changes} is no object");
+    };
+    rule.as_object_mut().unwrap().extend(changes);
+    serde_json::from_value(rule).unwrap()
+}
+
 impl TestUi {
     /// Returns a user interface without hubs.
     pub(crate) fn new(width: u16, height: u16) -> Self {
@@ -90,6 +123,7 @@ impl TestUi {
             model: TuiModel::new("/run/user/1000", theme, TimeZone::default()),
             inbox: Inbox::new(),
             unanswered: 0,
+            listings: Vec::new(),
             is_synced: false,
             terminal: Terminal::new(TestBackend::new(width, height)).unwrap(),
             clock: Duration::ZERO,
@@ -140,10 +174,14 @@ impl TestUi {
         };
         Some(match self.model.update(msg, view, now)? {
             TuiEffect::Answer { rows, action } => {
-                let answers = |row| self.inbox.answer(row, action).unwrap();
+                let answers = |(row, scope)| self.inbox.answer_with(row, action, &scope).unwrap();
                 let answers: Vec<_> = rows.into_iter().flat_map(answers).collect();
                 self.unanswered += answers.len();
                 Effect::Sent(answers)
+            }
+            TuiEffect::ListRules(hubs) => {
+                self.listings.extend(hubs);
+                return None;
             }
             other => Effect::Ui(other),
         })
@@ -196,6 +234,12 @@ impl TestUi {
     pub(crate) fn shield(&mut self, container: &str, state: ShieldState) {
         let container = container.parse().unwrap();
         self.says(Event::Shield { container, state });
+    }
+
+    /// Applies the reply of a hub with its rules.
+    pub(crate) fn lists(&mut self, hub: &HubId, rules: Vec<ListedRule>) {
+        let listed = TuiMessage::RulesListed(hub.clone(), Ok(rules));
+        assert_eq!(self.tell(listed), None);
     }
 
     /// Presses a key, without drawing.

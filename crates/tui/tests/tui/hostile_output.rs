@@ -62,8 +62,8 @@ const PIECES: &[&[u8]] = &[
     b"\x1b[s", b"\x1b[u", b"\x1b[H", b"\x1b[2J", b"\x1b[99;99H", b"\x1b[1;1H", b"\x1b[10S", b"\x1b[5T", b"\x1b[5L",
     b"\r\n", b"\n", b"\t", b"\x1bM", b"\x1bD", b"\x1bc", b"\x1b[!p", b"\x1b[2 q", b"\x1b[1$}", b"\x1b[2$~",
     b"text", "\u{65e5}\u{672c}".as_bytes(),
-    "\r\n\u{2500}\u{2500} Question 1 \u{2500}\r\n a allow  opens tcp port 443 of good.example (203.0.113.9)".as_bytes(),
-    b" while the sandbox lives\r\n x deny   nothing",
+    "\r\n\u{2500}\u{2500} Question 1 \u{2500}\r\n a allow  opens good.example port 443/tcp, for this run".as_bytes(),
+    b" (now 203.0.113.9)\r\n x deny   refuses good.example port 443/tcp, for this run\r\n from     w",
 ];
 
 fn hostile_output(random: &mut Random) -> Vec<u8> {
@@ -181,9 +181,12 @@ fn assert_shown(read: &Read, answers: &[OperatorAnswer], screen: &str) {
     };
     for answer in answers {
         assert_eq!(answer.row.get(), *number, "{screen}");
-        let opens = format!("tcp port 443 of {} (", answer.scope.dest);
+        let opens = format!(
+            "opens {} port 443/tcp, for this run (now ",
+            answer.scope.dest
+        );
         // A long name is wrapped within.
-        let (words, opens) = (words.replace(' ', ""), opens.replace(' ', ""));
+        let (words, opens) = (words[0].replace(' ', ""), opens.replace(' ', ""));
         assert!(words.contains(&opens), "{opens} is not in\n{screen}");
         assert!(words.contains(answer.request.address.as_str()), "{screen}");
     }

@@ -21,7 +21,7 @@ fn typed_prose_answers_nothing() {
             }
             // What a mark or a page does is not the matter here.
             let code = match letter {
-                'l' | 's' | 'y' => KeyCode::Char('w'),
+                'l' | 's' | 'y' => KeyCode::Char('v'),
                 letter => KeyCode::Char(letter),
             };
             let effect = ui.press(code);
@@ -49,7 +49,7 @@ fn a_key_that_cannot_be_an_answer_says_why() {
         ),
         ('\u{447}', "NOT answered: the keyboard types other letters"),
         ('\u{e9}', "no effect: the keyboard types other letters"),
-        ('w', "? shows the keys"),
+        ('v', "? shows the keys"),
     ] {
         assert_eq!(ui.press(KeyCode::Char(key)), None);
         let status = ui.status();

@@ -14,5 +14,7 @@ mod harness;
 mod hostile_output;
 mod keys;
 mod lists;
+mod rules;
+mod scopes;
 mod screens;
 mod speed;

@@ -10,9 +10,10 @@ use ratatui::style::{Color, Modifier};
 use terok_clearance::ShieldState;
 use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::{Event, Request};
-use terok_clearance_tui::Theme;
+use terok_clearance_tui::{Theme, TuiMessage};
 
-use crate::harness::{NOON, TestUi, answers, asks, asks_at, hub, request};
+use crate::harness::{NOON, TestUi, answers, asks, asks_at, hub, offering, request, rule, web};
+use serde_json::json;
 
 const SIZES: [(u16, u16); 3] = [(80, 24), (120, 40), (200, 60)];
 
@@ -149,7 +150,8 @@ fn without_process(mut question: Arc<Request>) -> Arc<Request> {
 fn picture(height: u16) -> TestUi {
     let mut ui = TestUi::new(80, height);
     ui.news(InboxEvent::Up(ProtocolVersion::Clearance2));
-    let mut first = without_process(asks(1, "registry.npmjs.org"));
+    let first = without_process(asks(1, "registry.npmjs.org"));
+    let mut first = offering(first, &["*.npmjs.org"]);
     {
         let first = Arc::make_mut(&mut first);
         first.count = 12;
@@ -162,7 +164,8 @@ fn picture(height: u16) -> TestUi {
         (3, "deb.debian.org", "151.101.2.132"),
         (4, name, "198.51.100.23"),
     ] {
-        ui.asks(&without_process(asks_at(number, name, address)));
+        let question = without_process(asks_at(number, name, address));
+        ui.asks(&offering(question, &[]));
     }
     ui.says(Event::Synced);
     ui.sync();
@@ -271,6 +274,104 @@ fn log_and_sandboxes() {
     });
 }
 
+/// A question with all scopes, which was answered before.
+fn offers(width: u16, height: u16) -> TestUi {
+    let mut ui = TestUi::up(width, height);
+    let mut question = offering(asks(1, "cdn.assets.example.com"), &["*.assets.example.com"]);
+    let previous = json!({
+        "action": "allow", "by": "uid 1000 pid 812 (terok-clearance)", "at": NOON - 7_200_000_000,
+        "keep": "sandbox", "seconds": 300,
+    });
+    {
+        let question = Arc::make_mut(&mut question);
+        question.wider.push("*.example.com".parse().unwrap());
+        question.previous = Some(serde_json::from_value(previous).unwrap());
+    }
+    ui.asks(&question);
+    ui.asks(&offering(asks(2, "api.github.com"), &[]));
+    ui.wait(600);
+    ui
+}
+
+#[test]
+fn choice_of_scopes() {
+    check_snapshots("scopes", offers);
+    check_snapshots_after("scopes-always", offers, "6");
+    check_snapshots_after("scopes-wide", offers, "3ww");
+    check_snapshots_after("scopes-together", offers, "*a2");
+    for (width, height) in [(40, 12), (60, 16)] {
+        let mut ui = offers(width, height);
+        ui.types("2w");
+        insta::assert_snapshot!(format!("scopes-small-{width}x{height}"), ui.screen());
+        ui.press(KeyCode::Enter);
+        insta::assert_snapshot!(format!("scopes-details-{width}x{height}"), ui.screen());
+    }
+}
+
+/// The rules of two hubs, one of which is too old, and of one that is away.
+fn rules(width: u16, height: u16) -> TestUi {
+    let mut ui = busy(width, height);
+    let gone = hub("ci");
+    ui.news_of(&gone, InboxEvent::Up(ProtocolVersion::Clearance2));
+    ui.news_of(&gone, InboxEvent::Down("the connection was closed".into()));
+    ui.types("r");
+    let name = "www.bank.example.login.session.3f2a9c0d1e4b.cdn.tracker.evil.example";
+    ui.lists(
+        &web(),
+        vec![
+            rule(
+                "r1",
+                json!({"origin": "profile", "origin_name": "npm", "open": 0}),
+            ),
+            rule(
+                "r2",
+                json!({"dest": "*.githubusercontent.com:443/tcp", "keep": "project",
+                       "origin": "project", "origin_name": null}),
+            ),
+            rule(
+                "r3",
+                json!({"action": "deny", "dest": format!("{name}:443/tcp"), "uses": 41,
+                       "open": 0, "keep": "always", "origin": "always"}),
+            ),
+            rule(
+                "r4",
+                json!({"dest": "203.0.113.0/24:80-90", "seconds_left": 250, "uses": 0,
+                       "open": 0, "last_used": null}),
+            ),
+            rule(
+                "r5",
+                json!({"dest": "api.example.com:443/tcp", "keep": "once", "uses": 1,
+                       "open": 1, "spent": true}),
+            ),
+            rule(
+                "r6",
+                json!({"dest": "*", "origin": "bypass", "origin_name": null,
+                       "seconds_left": 890, "uses": 123_456, "open": 7}),
+            ),
+        ],
+    );
+    let old = Err("the hub is too old for a call about rules".into());
+    ui.tell(TuiMessage::RulesListed(hub("0123456789ab"), old));
+    ui
+}
+
+#[test]
+fn page_of_rules() {
+    check_snapshots("rules", rules);
+    check_snapshots_after("rules-wildcard", rules, "j");
+    check_snapshots_after("rules-revoke", rules, "jx");
+    check_snapshots("rules-none", |width, height| {
+        let mut ui = TestUi::new(width, height);
+        ui.sync();
+        ui.types("r");
+        ui
+    });
+    let mut ui = rules(40, 12);
+    insta::assert_snapshot!("rules-40x12", ui.screen());
+    ui.types("jjx");
+    insta::assert_snapshot!("rules-revoke-40x12", ui.screen());
+}
+
 #[test]
 fn small_windows() {
     for (width, height) in [(40, 10), (60, 16), (39, 10), (1, 1)] {
@@ -284,7 +385,7 @@ fn every_size_can_be_drawn() {
     let mut ui = answered(80, 24);
     for width in [0, 1, 2, 39, 40, 41, 79, 109, 110, 250] {
         for height in [0, 1, 2, 9, 10, 11, 17, 18, 19, 100] {
-            for keys in ["", "?", "l", "s", "*a", "/x"] {
+            for keys in ["", "?", "l", "s", "*a", "/x", "r", "rx"] {
                 ui.resize(width, height);
                 ui.types(keys);
                 ui.draw();

@@ -3,16 +3,17 @@
 
 use std::collections::BTreeMap;
 
-use terok_clearance::Action;
+use operator::AnswerScope;
+use terok_clearance::{Action, RuleLifetime};
 
 /// The question that a screen asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Read {
-    /// One question, with everything that an answer opens.
-    Question(u64, String),
-    /// The confirm dialog: the answer, the number of questions, and the questions that are shown in
-    /// full, each with what the answer opens.
-    Together(Action, usize, BTreeMap<u64, String>),
+    /// One question, with everything that `allow` opens and `deny` closes.
+    Question(u64, [String; 2]),
+    /// The confirm dialog: the answer, the number of questions with the chosen lifetime, and the
+    /// questions that are shown in full, each with what the answer does.
+    Together(Action, (usize, Option<String>), BTreeMap<u64, String>),
     /// Nothing that a key could answer.
     Nothing,
 }
@@ -73,8 +74,12 @@ pub(crate) fn read(screen: &str, part: &mut Part) -> Read {
         }
         items.extend(item);
         // The last question may be cut off.
-        items.retain(|_, words| words.ends_with("while the sandbox lives"));
-        return Read::Together(action, many, items);
+        items.retain(|_, words| said(words).is_some());
+        let chosen = lines.iter().find_map(|line| {
+            let (_, from) = line.split_once('[').filter(|_| !line.starts_with(" ["))?;
+            from.split_once(']').map(|(chosen, _)| chosen.to_owned())
+        });
+        return Read::Together(action, (many, chosen), items);
     }
     let Some((head, lines)) = pane(screen, "Question ") else {
         *part = None;
@@ -87,7 +92,12 @@ pub(crate) fn read(screen: &str, part: &mut Part) -> Read {
         Some(first) => {
             let page = &lines[..lines.len().saturating_sub(2)];
             let before = part.take_if(|(of, _)| *of == number);
-            let read = before.map_or_else(BTreeMap::new, |(_, read)| read);
+            let mut read = before.map_or_else(BTreeMap::new, |(_, read)| read);
+            // A text that has become another one must be read anew.
+            let is_new = |(at, line): (usize, &&str)| read.get(&at).is_some_and(|old| old != line);
+            if (first..).zip(page).any(is_new) {
+                read.clear();
+            }
             let new = page.iter().map(|line| (*line).to_owned());
             let read: BTreeMap<_, _> = read.into_iter().chain((first..).zip(new)).collect();
             let whole = read.iter().zip(1..).take_while(|((at, _), n)| **at == *n);
@@ -96,7 +106,7 @@ pub(crate) fn read(screen: &str, part: &mut Part) -> Read {
             whole
         }
     };
-    opens(&all).map_or(Read::Nothing, |words| Read::Question(number, words))
+    effects(&all).map_or(Read::Nothing, |words| Read::Question(number, words))
 }
 
 /// Returns the number of the first visible line: 3 for `1 ─── 3-8 of 18 ─`.
@@ -106,18 +116,65 @@ fn place(head: &str) -> Option<usize> {
     first.parse().ok()
 }
 
-/// Returns the text of what an answer opens, if the lines contain all of it.
-fn opens(lines: &[String]) -> Option<String> {
-    let mut words = String::new();
-    let mut lines = lines
-        .iter()
-        .skip_while(|line| !line.starts_with(" a allow  "));
-    join(&mut words, &lines.next()?[" a allow  ".len()..]);
+/// Returns the texts of what an answer opens and closes, if the lines contain all of both.
+fn effects(lines: &[String]) -> Option<[String; 2]> {
+    let mut words = [String::new(), String::new()];
+    let mut at = None;
     for line in lines {
-        if line.starts_with(" x deny") {
+        if line.starts_with(" a allow  ") {
+            at = Some(0);
+        } else if line.starts_with(" x deny   ") && at == Some(0) {
+            at = Some(1);
+        } else if line.starts_with(" from     ") && at == Some(1) {
             return Some(words);
+        } else if !line.starts_with("          ") {
+            at = None;
         }
-        join(&mut words, line);
+        if let Some(at) = at {
+            join(&mut words[at], &line[10.min(line.len())..]);
+        }
     }
     None
+}
+
+/// Returns the scope that a text promises, and the present addresses in it: `opens a.example port
+/// 443/tcp, for this run (now 203.0.113.7)`. `None` if the text is cut off.
+pub(crate) fn said(words: &str) -> Option<(AnswerScope, String)> {
+    let (words, addresses) = match words.strip_prefix("opens ") {
+        Some(words) => match words.split_once(" (now ") {
+            Some((words, addresses)) => (words, addresses.strip_suffix(')')?),
+            // Only the text of a wider name has no address.
+            None => (words.strip_suffix(" receives what is looked up")?, ""),
+        },
+        None => (words.strip_prefix("refuses ")?, ""),
+    };
+    let (reach, lifetime) = words.split_once(" port 443/tcp, ")?;
+    let lifetime = lifetime
+        .split_once("; whoever runs ")
+        .map_or(lifetime, |(lifetime, _)| lifetime);
+    let dest = match reach.strip_prefix("every name below ") {
+        Some(names) => {
+            let (parent, not) = names.split_once(" (not ")?;
+            assert_eq!(not, format!("{parent} itself)"));
+            Some(format!("*.{parent}").parse().unwrap())
+        }
+        None => None,
+    };
+    let (keep, seconds) = match lifetime {
+        "once: the next connection within 60 s"
+        | "once: the connection that waits now"
+        | "once: the connections that wait now" => (RuleLifetime::Once, None),
+        "for 5 minutes" => (RuleLifetime::Sandbox, Some(300)),
+        "for 1 hour" => (RuleLifetime::Sandbox, Some(3600)),
+        "for this run" => (RuleLifetime::Sandbox, None),
+        "for this project, also in later runs" => (RuleLifetime::Project, None),
+        "always, in every sandbox" => (RuleLifetime::Always, None),
+        _ => return None,
+    };
+    let scope = AnswerScope {
+        dest,
+        keep,
+        seconds,
+    };
+    Some((scope, addresses.to_owned()))
 }
