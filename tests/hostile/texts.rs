@@ -127,7 +127,7 @@ const TEXTS: &[(&str, &str)] = &[
     ("a percent escape", "%1b%5b2J%0a"),
     (
         "a prompt's words",
-        "[1] ALLOWED  tcp port 443 of bank.example",
+        "[1] ALLOWED  bank.example port 443/tcp, for this run",
     ),
     ("a keyboard's words", "a 1"),
     ("spaces alone", "            "),

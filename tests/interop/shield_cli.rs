@@ -330,7 +330,7 @@ async fn an_answer_outlives_the_container(stack: Stack) {
     let words: Vec<_> = list.split_whitespace().collect();
     let words = words.join(" ");
     let reach =
-        format!("EVERY port and protocol of {ALLOWED} until it is removed from the firewall");
+        format!("EVERY port and protocol of {ALLOWED}, until it is removed from the firewall");
     assert!(words.contains(&reach), "{list}");
     assert!(!words.contains("while the sandbox lives"), "{list}");
     prompt.0.say(&format!("a {}", asked["row"])).await;

@@ -251,8 +251,9 @@ async fn a_person_answers_it_at_our_prompt() {
         prompt
             .until(
                 "[1] BLOCKED  api.example.com port 443/tcp  from warp/t1 (build)  id build:1\n      \
-                 a 1 opens EVERY port and protocol of api.example.com (203.0.113.7, and its later \
-                 addresses) until it is removed from the firewall\n",
+                 at 203.0.113.7\n      \
+                 a 1 opens EVERY port and protocol of api.example.com, until it is removed from the \
+                 firewall\n",
             )
             .await;
         prompt

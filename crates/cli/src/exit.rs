@@ -8,8 +8,7 @@ use clap::error::ErrorKind;
 use demo::DemoError;
 use desktop::NotifierLockError;
 use netns::sandbox::WorkloadStartError;
-use operator::rules::{RevokeOutcome, is_silent};
-use operator::script::{ScriptAnswer, ScriptOutcome, SelectSandboxError};
+use operator::script::{ScriptAnswer, ScriptOutcome};
 use reader::daemon::AttachError;
 use runner::{PublishError, RunError, RunOutcome};
 use rustix::io::Errno;
@@ -24,6 +23,12 @@ use crate::commands::reader::INSIDE_NETNS_VARIABLE;
 use crate::error::{PacketLogTakenError, error_causes};
 use crate::output::StandardStreams;
 use crate::{CommandContext, CommandError, UserEnvironment};
+
+mod rule_errors;
+
+pub(crate) use rule_errors::revocations_status;
+
+use rule_errors::{rule_call_status, selection_status};
 
 /// An exit status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,23 +118,6 @@ const fn answer_status(outcome: &ScriptOutcome) -> CommandStatus {
     }
 }
 
-/// Returns the exit status for several revocations: the first of the order below.
-pub(crate) fn revocations_status(outcomes: &[RevokeOutcome]) -> CommandStatus {
-    const PRIORITY: [CommandStatus; 3] = [
-        CommandStatus::FAILURE,
-        CommandStatus::UNAVAILABLE,
-        CommandStatus::NO_SUCH_RULE,
-    ];
-    let status = |outcome: &RevokeOutcome| match outcome {
-        RevokeOutcome::Revoked(..) => CommandStatus::OK,
-        RevokeOutcome::NoSuchRule(_) => CommandStatus::NO_SUCH_RULE,
-        RevokeOutcome::Refused(_) => CommandStatus::FAILURE,
-        RevokeOutcome::Unknown(_) => CommandStatus::UNAVAILABLE,
-    };
-    let has = |wanted: &CommandStatus| outcomes.iter().any(|one| status(one) == *wanted);
-    PRIORITY.into_iter().find(has).unwrap_or(CommandStatus::OK)
-}
-
 /// Prints an error and returns its exit status.
 pub(crate) fn report_error(error: &CommandError, context: &CommandContext) -> CommandStatus {
     // The failures of a program whose terminal was closed are that.
@@ -207,15 +195,8 @@ fn explain(error: &CommandError) -> (CommandStatus, Vec<String>) {
             failure("--shield takes the path of the terok-shield program")
         }
 
-        CommandError::SelectSandbox(error) => match error {
-            SelectSandboxError::Unknown { .. } => advise(CommandStatus::NO_SUCH_SANDBOX, &[]),
-            SelectSandboxError::Unresponsive { .. } => advise(CommandStatus::UNAVAILABLE, &[]),
-            _ => advise(CommandStatus::FAILURE, &[]),
-        },
-        CommandError::RuleCall { source, .. } if is_silent(source) => {
-            advise(CommandStatus::UNAVAILABLE, &[])
-        }
-        CommandError::RuleCall { .. } => advise(CommandStatus::FAILURE, &[]),
+        CommandError::SelectSandbox(error) => advise(selection_status(error), &[]),
+        CommandError::RuleCall { source, .. } => advise(rule_call_status(source), &[]),
         CommandError::UserSettings(error) => explain_user_settings(error),
         CommandError::OrganisationFile(error) => explain_organisation_file(error),
 
@@ -251,32 +232,11 @@ fn explain(error: &CommandError) -> (CommandStatus, Vec<String>) {
         ),
         CommandError::Run(error) => explain_run(error),
         CommandError::RunSetup(error) => (CommandStatus::RUN_FAILED, explain(error).1),
-        CommandError::RunPrompt => advise(
-            CommandStatus::USAGE,
-            &[
-                "`--ui tui` asks on the screen of this terminal",
-                "`--ui none`, and `terok-clearance clearance` in another terminal",
-            ],
-        ),
-        CommandError::HotkeyVariable(_) => advise(
-            CommandStatus::USAGE,
-            &["unset the variable, or choose the key with `run --hotkey KEY`"],
-        ),
-        CommandError::RunNetworkHelper(_) => advise(
-            CommandStatus::USAGE,
-            &[
-                "leave the option out: each allowed connection is made by this program",
-                "`--network none` gives the command no network at all",
-            ],
-        ),
-        CommandError::Proxy(_) => advise(
-            CommandStatus::USAGE,
-            &["correct the variable, or give the proxy with `--proxy http://HOST:PORT`"],
-        ),
-        CommandError::EnvFile(_) => advise(
-            CommandStatus::USAGE,
-            &["a file of variables has lines KEY=VALUE, KEY for your own value, and # comments"],
-        ),
+        CommandError::RunPrompt
+        | CommandError::HotkeyVariable(_)
+        | CommandError::RunNetworkHelper(_)
+        | CommandError::Proxy(_)
+        | CommandError::EnvFile(_) => advise(CommandStatus::USAGE, run_usage_hints(error)),
         CommandError::Service(_) => advise(CommandStatus::INTERNAL, &[]),
         CommandError::SimpleClearance(error) => {
             advise(CommandStatus::FAILURE, simple_clearance_hints(error))
@@ -388,6 +348,30 @@ fn explain_supervise(error: &SupervisorStartError) -> (CommandStatus, Vec<String
         }
         SupervisorStartError::Bind(source) => explain_listen(source),
         _ => advise(CommandStatus::FAILURE, &[]),
+    }
+}
+
+/// Returns the hints for settings of `run` that cannot be used.
+const fn run_usage_hints(error: &CommandError) -> &'static [&'static str] {
+    match error {
+        CommandError::RunPrompt => &[
+            "`--ui tui` asks on the screen of this terminal",
+            "`--ui none`, and `terok-clearance clearance` in another terminal",
+        ],
+        CommandError::HotkeyVariable(_) => {
+            &["unset the variable, or choose the key with `run --hotkey KEY`"]
+        }
+        CommandError::RunNetworkHelper(_) => &[
+            "leave the option out: each allowed connection is made by this program",
+            "`--network none` gives the command no network at all",
+        ],
+        CommandError::Proxy(_) => {
+            &["correct the variable, or give the proxy with `--proxy http://HOST:PORT`"]
+        }
+        CommandError::EnvFile(_) => {
+            &["a file of variables has lines KEY=VALUE, KEY for your own value, and # comments"]
+        }
+        _ => &[],
     }
 }
 

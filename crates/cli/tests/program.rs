@@ -197,13 +197,17 @@ fn help_has_descriptions_and_examples() {
     insta::assert_snapshot!("help", text(&help.stdout));
     for command in [
         "allow",
+        "bypass",
         "clearance",
         "deny",
+        "explain",
         "list",
         "notifier",
         "notify",
         "preview",
         "reader",
+        "revoke",
+        "rules",
         "serve",
         "serve-verdict",
         "tui",

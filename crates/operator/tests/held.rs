@@ -87,11 +87,12 @@ async fn the_prompt_says_who_asks_and_what_waits() {
          id web:1  who asks: says it is curl (process 812, /home/u/project): curl -v; started by: bash, \
          node; 2 processes share the socket  once, 0 s ago\n      \
          name nas.example leads there; 2 connections wait, for 0 s\n      \
-         a 1 opens tcp port 443 of 192.168.1.20 for 60 s\n\
+         a 1 opens 192.168.1.20 port 443/tcp (on your local network), once: the connections that \
+         wait now\n\
          [2] BLOCKED  xn--bcher-kva.example (b\u{fc}cher.example) port 443/tcp  from \
          warp/build-42 (web)  id web:2  who asks: not known  once, 0 s ago\n      \
          gave up after 15 s; an answer serves the next attempt\n      \
-         a 2 opens tcp port 443 of xn--bcher-kva.example for 60 s\n\
+         a 2 opens xn--bcher-kva.example port 443/tcp, once: the next connection within 60 s\n\
          (1 hub, 2 questions)\n"
     );
 }
@@ -125,10 +126,12 @@ async fn a_list_says_who_asks_and_what_waits() {
          web:1  warp/build-42 (web)  192.168.1.20 port 443/tcp, on your local network\n    \
          blocked once, 0 s ago; who asks: says it is curl (process 812, /home/u/project): curl -v; \
          started by: bash, node; 2 processes share the socket; name nas.example leads there; 2 \
-         connections wait, for 0 s; allow opens tcp port 443 of 192.168.1.20 for 60 s\n\
+         connections wait, for 0 s; allow opens 192.168.1.20 port 443/tcp (on your local network), \
+         once: the connections that wait now\n\
          web:2  warp/build-42 (web)  xn--bcher-kva.example (b\u{fc}cher.example) port 443/tcp\n    \
          blocked once, 0 s ago; who asks: not known; gave up after 15 s; an answer serves the next \
-         attempt; allow opens tcp port 443 of xn--bcher-kva.example for 60 s\n"
+         attempt; allow opens xn--bcher-kva.example port 443/tcp, once: the next connection within \
+         60 s\n"
     );
     let lines: Vec<Value> = snapshot
         .to_json()

@@ -291,7 +291,7 @@ async fn follow_script(
 
 /// Returns the parameters of a call of either interface.
 fn parameters_json(call: &VarlinkCall<'_>) -> Value {
-    const NAMES: [&str; 8] = [
+    const NAMES: [&str; 13] = [
         "answers",
         "container",
         "request",
@@ -299,7 +299,12 @@ fn parameters_json(call: &VarlinkCall<'_>) -> Value {
         "dest",
         "action",
         "scope",
+        "replace",
         "limit",
+        "rule",
+        "port",
+        "protocol",
+        "seconds",
     ];
     let mut parameters = call.parameters().unwrap();
     let mut json = Map::new();

@@ -72,6 +72,10 @@ pub struct Args {
 
 /// The scope of an answer.
 #[derive(Debug, clap::Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of the command line"
+)]
 struct ScopeArgs {
     /// Answer for this time: 30s, 10m, 2h, 1d (at most 30d)
     #[arg(long = "for", value_name = "TIME", group = "lifetime")]
@@ -105,7 +109,7 @@ impl From<ScopeArgs> for ScopeOverride {
         let duration = args.duration.map(ScopeLifetime::For);
         Self {
             dest: args.dest,
-            lifetime: duration.or(flag.map(|(_, lifetime)| lifetime)),
+            lifetime: duration.or_else(|| flag.map(|(_, lifetime)| lifetime)),
         }
     }
 }

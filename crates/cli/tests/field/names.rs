@@ -146,11 +146,11 @@ fn questions_have_ids_that_a_person_can_type() {
     assert!(
         allowed
             .stdout
-            .contains("allowed: tcp port 443 of one.example")
+            .contains("allowed: one.example port 443/tcp, for this run")
     );
     // The same answer again, by both forms of the id.
     for id in [&short[0], &ids[0]] {
-        let again = session.run(&["deny", id]);
+        let again = session.run(&["allow", id]);
         assert_eq!(again.status, Some(4), "{again:?}");
         assert!(again.stderr.contains("allowed already"), "{again:?}");
     }

@@ -141,7 +141,7 @@ fn a_message_leaves_the_typed_line_as_it_is() {
     terminal.until("DENIED");
     let screen = terminal.until("\n> d 1\n");
     assert!(
-        screen.contains("[1] DENIED   tcp port 443 of one.example"),
+        screen.contains("[1] DENIED   one.example port 443/tcp, for this run"),
         "{screen}"
     );
     terminal.type_keys(&["-l", "nonsense"]);

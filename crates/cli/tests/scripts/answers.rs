@@ -59,7 +59,7 @@ fn an_answer_has_the_listed_scope_and_reports_it() {
         SANDBOX,
     ]);
     assert_eq!((output.status, output.stderr.as_str()), (0, ""));
-    let reach = "EVERY port and protocol of two.example until it is removed from the firewall";
+    let reach = "EVERY port and protocol of two.example, until it is removed from the firewall";
     assert_eq!(output.stdout, format!("{TWO}: denied: {reach}\n"));
     let (lines, status) = harness.run_json(&["allow", THREE]);
     assert_eq!((lines.len(), status), (1, 0));
@@ -132,7 +132,7 @@ fn every_id_has_an_outcome_of_its_own() {
     assert_eq!((lines.len(), &lines[0]["id"]), (2, &json!(TWO)));
     let check = |ids: &[&str], expected: i32| {
         assert_eq!(
-            harness.run(&[&["allow"], ids].concat()).status,
+            harness.run(&[&["deny"], ids].concat()).status,
             expected,
             "{ids:?}"
         );
@@ -150,23 +150,33 @@ fn a_second_answer_reports_the_first_decision_and_its_author() {
     let _serve = harness.start_shared_hub();
     harness.report(&["one.example"]);
     assert_eq!(harness.run(&["deny", ONE]).status, 0);
-    for verb in ["allow", "deny"] {
-        let (lines, status) = harness.run_json(&[verb, ONE]);
-        assert_eq!(status, 4, "also for the same action");
-        let already = &lines[0];
-        assert_eq!(
-            (&already["event"], &already["action"]),
-            (&json!("already"), &json!("deny"))
-        );
-        assert!(already["by"].as_str().unwrap().starts_with("uid "));
-    }
-    let output = harness.run(&["allow", ONE]);
+    let (lines, status) = harness.run_json(&["deny", ONE]);
+    assert_eq!(status, 4);
+    let already = &lines[0];
+    assert_eq!(
+        (&already["event"], &already["action"]),
+        (&json!("already"), &json!("deny"))
+    );
+    assert!(already["by"].as_str().unwrap().starts_with("uid "));
+    let output = harness.run(&["deny", ONE]);
     assert!(
         output.stderr.contains("it was denied already by uid "),
         "{}",
         output.stderr
     );
     assert_eq!(harness.orders().len(), 1);
+    // Another answer changes it.
+    let output = harness.run(&["allow", ONE]);
+    assert_eq!((output.stderr.as_str(), output.status), ("", 0));
+    assert!(
+        output.stdout.contains(", now allowed: EVERY port"),
+        "{output:?}"
+    );
+    let orders = [
+        format!("deny {SANDBOX} one.example"),
+        format!("allow {SANDBOX} one.example"),
+    ];
+    assert_eq!(harness.orders(), orders);
 }
 
 #[test]

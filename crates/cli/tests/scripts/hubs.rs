@@ -136,6 +136,15 @@ fn all_events_and_an_unknown_one() -> CallReply {
     CallReply::Frames(frames)
 }
 
+/// A rule with every field.
+fn rule() -> serde_json::Value {
+    json!({
+        "rule": "r1", "action": "allow", "dest": "a.example:443/tcp", "keep": "once",
+        "seconds_left": 9, "origin": "decision", "origin_name": "web:1", "by": "uid 0", "since": 1,
+        "uses": 1, "last_used": 2, "open": 0, "spent": true,
+    })
+}
+
 #[test]
 fn every_kind_of_line_matches_the_schema() {
     let harness = ScriptHarness::new();
@@ -155,6 +164,12 @@ fn every_kind_of_line_matches_the_schema() {
         match (method, call["request"].as_str()) {
             ("Subscribe", _) => all_events_and_an_unknown_one(),
             ("History", _) => CallReply::parameters(&json!({"decisions": []})),
+            ("Rules", _) => CallReply::parameters(&json!({"rules": [rule()]})),
+            ("Revoke", _) => CallReply::parameters(&json!({"rules": [rule()], "ended": 1})),
+            ("Explain", _) => CallReply::parameters(&json!({
+                "verdict": "allow", "zone": "this-host", "rule": rule(), "others": [rule()],
+            })),
+            ("Bypass", _) => CallReply::parameters(&json!({"rule": rule()})),
             // Allow and deny of the pending question have different errors.
             (_, Some("web:1")) if call["action"] == "deny" => {
                 error("AlreadyDecided", json!({"decision": decision(true)}))
@@ -185,6 +200,10 @@ fn every_kind_of_line_matches_the_schema() {
         meet(vec![watch.next(kind)]);
     }
     meet(harness.run_json(&["list"]).0);
+    meet(harness.run_json(&["rules"]).0);
+    meet(harness.run_json(&["revoke", "web:r1", "web:r2"]).0);
+    meet(harness.run_json(&["explain", "web", "a.example"]).0);
+    meet(harness.run_json(&["bypass", "web", "--for", "1h"]).0);
     meet(harness.run_json(&["deny", "web:1"]).0);
     meet(harness.run_json(&["allow", "web:1", "web:2", "web:9"]).0);
     meet(harness.run_json(&["allow", "web:1", "--expect", "x"]).0);

@@ -21,7 +21,10 @@ mod hostile;
 mod hub;
 mod hubs;
 mod list;
+mod rules;
 mod schema;
+mod scoped_hub;
+mod scopes;
 mod sockets;
 #[path = "../../../../tests/hostile/texts.rs"]
 mod texts;

@@ -219,7 +219,7 @@ fn describe_decision(row: &Row, decision: &Decision, names: QuestionNaming<'_>) 
     ChangeMessage {
         tone,
         label: Some(format!("[{name}] {head}")),
-        text: format!("{what}  for {}", describe_sandbox(row)),
+        text: format!("{what}  in {}", describe_sandbox(row)),
         decided_by: (!ours && !decision.by.is_empty()).then(|| decision.by.to_string()),
     }
 }

@@ -2,6 +2,7 @@
 //! Answers to questions by request id, and the outcomes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use terok_clearance::client::{AnswerError, Client, ProtocolVersion};
 use terok_clearance::wire::clearance1::VerdictParameters;
@@ -15,7 +16,9 @@ use super::PendingSnapshot;
 use super::answer_outcome::{ScriptAnswer, ScriptOutcome};
 use super::selector::{HubMatch, hub_sandbox_name};
 use crate::answer_scope::ScopeOverride;
-use crate::inbox::{HubId, OperatorAnswer, OperatorReply, RowNumber, RowRefusal};
+use crate::inbox::{
+    HubId, OperatorAnswer, OperatorReply, RowNumber, RowRefusal, is_request_number,
+};
 use crate::phrases::{self, past_participle};
 
 /// The expected properties of a question. A question with other properties is not answered.
@@ -204,27 +207,48 @@ impl PendingSnapshot {
                 });
             }
         }
-        let mut decided: Option<(HubId, Decision)> = None;
+        // The newest decision on each question that the id may mean.
+        let mut decided: Vec<(HubId, Arc<Decision>)> = Vec::new();
         for (hub, history) in asking.join_all().await {
-            let found = history.into_iter().find(|decision| {
+            for decision in history {
                 let wanted = self.container.as_ref();
-                decision.ok
-                    && is_request(decision, &hub, request)
+                let is_meant = decision.ok
+                    && is_request(&decision, &hub, request)
                     && wanted.is_none_or(|selected| {
                         selected.matches_id(decision.container.as_str())
                             || selected.match_hub(&hub) == HubMatch::Serves
-                    })
-            });
-            if let Some(found) = found
-                && decided
-                    .as_ref()
-                    .is_none_or(|(_, known)| known.at < found.at)
-            {
-                decided = Some((hub, (*found).clone()));
+                    });
+                if !is_meant {
+                    continue;
+                }
+                match decided
+                    .iter_mut()
+                    .find(|(_, known)| known.request == decision.request)
+                {
+                    Some((_, known)) if known.at >= decision.at => {}
+                    Some(known) => *known = (hub.clone(), decision),
+                    None => decided.push((hub.clone(), decision)),
+                }
             }
         }
-        if let Some((hub, decision)) = decided {
-            return route_change(hub, decision, answer);
+        match decided.as_slice() {
+            [] => {}
+            [(hub, decision)] => {
+                return route_change(hub.clone(), Decision::clone(decision), answer);
+            }
+            several => {
+                let ids = several
+                    .iter()
+                    .map(|(_, decision)| format!("{} ({})", decision.request, decision.dest));
+                let ids: Vec<_> = ids.collect();
+                let reason = format!(
+                    "{} answered questions have this id: {}; give the whole id",
+                    ids.len(),
+                    ids.join(", ")
+                );
+                let reason = DisplayText::from_program_output(&reason);
+                return AnswerRoute::NotSent(None, ScriptOutcome::Refused(reason));
+            }
         }
         if let [(hub, reason), ..] = self.unresponsive_hubs.as_slice() {
             let reason = format!(
@@ -361,8 +385,14 @@ fn is_request(decision: &Decision, hub: &HubId, id: &RequestId) -> bool {
     let Some((name, number)) = id.as_str().rsplit_once(':') else {
         return false;
     };
-    decision.request.as_str() == format!("{}:{number}", decision.container)
-        && hub_sandbox_name(hub).is_some_and(|known| known.as_str() == name)
+    let whole = decision.request.as_str();
+    let whole = whole
+        .strip_prefix(decision.container.as_str())
+        .and_then(|rest| rest.strip_prefix(':'));
+    let is_sandbox = decision.container.as_str() == name
+        || decision.container.short() == name
+        || hub_sandbox_name(hub).is_some_and(|known| known.as_str() == name);
+    is_sandbox && whole.is_some_and(|whole| is_request_number(whole, number))
 }
 
 /// Returns `true` if both spellings mean the same destination.

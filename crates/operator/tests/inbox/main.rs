@@ -10,6 +10,7 @@
 
 mod hub_restarts;
 mod model;
+mod wide_answers;
 
 use std::path::Path;
 use std::sync::Arc;

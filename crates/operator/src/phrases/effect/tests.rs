@@ -5,7 +5,6 @@ use serde_json::{Value, json};
 use test_support::questions::NOON_MICROS;
 
 use super::*;
-use crate::answer_scope::ScopeChoice;
 use crate::phrases::tests::{address, with_row};
 
 fn offering(more: Value) -> Value {

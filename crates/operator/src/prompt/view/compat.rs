@@ -156,7 +156,7 @@ fn format_body(row: &Row, now: Timestamp) -> String {
     }
     format!(
         "{lines}\nAllow opens: {}",
-        phrases::describe_own_effect(row)
+        phrases::describe_allow_effect(row)
     )
 }
 

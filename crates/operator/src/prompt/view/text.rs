@@ -203,11 +203,14 @@ pub(super) fn format_rules(reply: &RuleCallReply, now: Timestamp, color: bool) -
         RuleCallReply::Revoked(_, outcome) => return format!("{}\n", outcome.to_text()),
         RuleCallReply::Listed(survey) => survey,
     };
-    let gaps = survey.describe_gaps();
-    let gaps: String = gaps.iter().map(|gap| format!("  {gap}\n")).collect();
-    match survey.to_table(now, None, color) {
-        table if table.is_empty() && gaps.is_empty() => "  no rules\n".to_owned(),
-        table => table + &gaps,
+    let mut shown = survey.to_table(now, None, color);
+    for gap in survey.describe_gaps() {
+        shown = format!("{shown}  {gap}\n");
+    }
+    if shown.is_empty() {
+        "  no rules\n".to_owned()
+    } else {
+        shown
     }
 }
 
