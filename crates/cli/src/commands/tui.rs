@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use ::tui::{Theme, TuiEnd, TuiOptions, run_tui};
 use anyhow::Context as _;
-use operator::Session;
 use operator::bell::BellChoice;
+use operator::{ScopeChoice, Session};
 use terok_clearance::client::Client;
 use terok_clearance::socket::RuntimeDir;
 use tokio::signal::unix::{SignalKind, signal};
@@ -126,5 +126,6 @@ pub(super) fn tui_options(context: &CommandContext, bell: BellChoice) -> TuiOpti
         shares_thread: false,
         hotkey: None,
         bell,
+        default_scope: ScopeChoice::Run,
     }
 }
