@@ -28,7 +28,8 @@ pub use connection::{
 };
 pub use effect::{
     describe_addresses, describe_answer_lifetime, describe_answered_scope, describe_effect,
-    describe_offers, describe_own_effect, describe_previous, describe_reach,
+    describe_offers, describe_own_effect, describe_present_addresses, describe_previous,
+    describe_previous_with_time, describe_reach,
 };
 pub(crate) use effect::{describe_names, format_age, past_participle};
 pub use unicode_name::unicode_name;

@@ -4,7 +4,7 @@
 
 use operator::inbox::Row;
 use operator::{AnswerScope, phrases};
-use terok_clearance::{Action, Dest};
+use terok_clearance::Action;
 
 /// Returns what an answer opens or closes, and for how long:
 /// `opens api.example.com port 443/tcp, for this run (now 203.0.113.7)`.
@@ -12,7 +12,9 @@ pub(crate) fn answer_effect(row: &Row, action: Action, scope: &AnswerScope) -> S
     let effect = phrases::describe_effect(row, action, scope);
     match action {
         Action::Allow if scope.dest.is_none() => {
-            format!("opens {effect}{}", addresses_remark(row))
+            let addresses = phrases::describe_present_addresses(row);
+            let addresses = addresses.map_or_else(String::new, |now| format!(" ({now})"));
+            format!("opens {effect}{addresses}")
         }
         Action::Allow => format!("opens {effect}"),
         Action::Deny => format!("refuses {effect}"),
@@ -24,15 +26,4 @@ pub(crate) fn guarded_text(row: &Row, scope: &AnswerScope) -> String {
     let [opens, refuses] =
         [Action::Allow, Action::Deny].map(|action| answer_effect(row, action, scope));
     format!("{opens}\n{refuses}")
-}
-
-/// Returns the present addresses of a name: ` (now 203.0.113.7 and 1 more)`.
-fn addresses_remark(row: &Row) -> String {
-    let addresses = row.addresses();
-    match addresses.as_slice() {
-        [] => String::new(),
-        [only] if *only == row.dest() => String::new(),
-        [only] => format!(" (now {only})"),
-        [first, rest @ ..] => format!(" (now {} and {} more)", Dest::as_str(first), rest.len()),
-    }
 }

@@ -75,6 +75,11 @@ impl ConfirmDialog {
         inbox: &Inbox,
         scopes: &ScopePicker,
     ) -> bool {
+        // The offers may have changed since.
+        let rows = self.items.iter();
+        let rows: Vec<_> = rows.filter_map(|item| inbox.row(item.number)).collect();
+        self.offered
+            .retain(|choice| rows.iter().all(|row| choice.is_offered(row)));
         if lifetime.is_some_and(|choice| !self.offered.contains(&choice)) {
             return false;
         }

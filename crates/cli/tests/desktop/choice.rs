@@ -158,7 +158,7 @@ fn run_asks_on_popups_of_its_own() {
         assert_eq!(desktop.popup().popups(), 1);
         desktop.read_and_click(0);
         // The result is a popup without buttons, shown after the kernel has the element.
-        desktop.until(|picture| picture.popups() == 1 && picture.buttons().len() != 2);
+        desktop.until(|picture| picture.popups() == 1 && picture.buttons().len() < 2);
         assert!(reaches(&mut shell, API), "it was allowed");
         drop(shell);
     }
@@ -186,7 +186,7 @@ fn run_also_asks_at_the_terminal_if_the_desktop_was_not_requested() {
     terminal.press(HOTKEY);
     terminal.until("blocked");
     press_until(&mut terminal, "x", "DENIED", READING);
-    desktop.until(|picture| picture.buttons().len() != 2);
+    desktop.until(|picture| picture.buttons().len() < 2);
 }
 
 /// No question is asked twice: if the notifier runs, `run` shows no popups.

@@ -124,6 +124,46 @@ fn dunst_shows_what_it_allows() {
     shows_what_it_allows(Service::Dunst);
 }
 
+/// Each letter at the end of each label is on the picture, with as many actions as are offered.
+fn shows_its_actions(kind: Service, expected: usize) {
+    let mut popup = OnePopup::new(kind);
+    assert_eq!(popup.notifier.text_limits().actions, expected);
+    let empty = popup.desktop.picture();
+    let with = |changed: Option<usize>| {
+        let widest = ["Allow", "Deny", "Allow 5 min", "Always allow"];
+        let labels = widest.iter().take(expected).enumerate();
+        let actions = labels.map(|(at, label)| {
+            let end = if changed == Some(at) { "x" } else { "" };
+            format!("key{at}:{label}{end}").parse().unwrap()
+        });
+        Notification {
+            actions: actions.collect(),
+            ..question("api.example.com", 's')
+        }
+    };
+    let mut before = popup.show(with(None), &empty);
+    for at in 0..expected {
+        let changed = popup.show(with(Some(at)), &before);
+        assert!(changed != before, "action {at} is not shown");
+        before = popup.show(with(None), &changed);
+    }
+}
+
+#[test]
+fn mate_shows_its_actions() {
+    shows_its_actions(Service::Mate, 4);
+}
+
+#[test]
+fn xfce_shows_its_actions() {
+    shows_its_actions(Service::Xfce, 4);
+}
+
+#[test]
+fn notification_daemon_shows_its_actions() {
+    shows_its_actions(Service::Gnome2, 3);
+}
+
 /// A name whose end was never visible: whatever is clicked in its popup, the question stays.
 fn has_no_allow(kind: Service) {
     let mut scene = Scene::new(kind);

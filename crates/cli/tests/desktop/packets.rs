@@ -164,7 +164,7 @@ fn is_counted_in_place(kind: Service) {
     assert_eq!(first.popups(), 1);
     assert!(!scene.reaches(API), "not allowed yet");
     let counted = |picture: &Picture| {
-        picture.buttons().len() == 2 && picture.popup_height() > first.popup_height()
+        picture.buttons().len() >= 2 && picture.popup_height() > first.popup_height()
     };
     assert_eq!(scene.desktop.until(counted).popups(), 1);
     assert!(!scene.reaches(TELEMETRY), "not allowed yet");
@@ -177,7 +177,7 @@ fn is_counted_in_place(kind: Service) {
     for (host, button) in [(API, 0), (TELEMETRY, 1)] {
         scene.desktop.read_and_click(button);
         assert_eq!(scene.heard("decided")["dest"], host);
-        scene.desktop.until(|picture| picture.buttons().len() != 2);
+        scene.desktop.until(|picture| picture.buttons().len() < 2);
     }
 }
 

@@ -72,7 +72,7 @@ impl Picture {
             return Vec::new();
         };
         // A popup may have a coloured stripe on the left.
-        let within = columns.start + columns.len() / 4..columns.end.saturating_sub(EDGE);
+        let within = columns.start + columns.len() / 10..columns.end.saturating_sub(EDGE);
         let inner = lines.start + EDGE..lines.end.saturating_sub(EDGE);
         let letter = |x: usize, y: usize| self.at(x, y) < LETTER;
         let has_letters = |y: &usize| within.clone().any(|x| letter(x, *y));

@@ -200,7 +200,7 @@ impl Desktop {
 
     /// Returns the picture of a popup with two buttons.
     pub(crate) fn popup(&self) -> Picture {
-        self.until(|picture| picture.buttons().len() == 2)
+        self.until(|picture| picture.buttons().len() >= 2)
     }
 
     /// Waits for the click guard's time and then clicks on button number `which` from the left.
@@ -208,7 +208,7 @@ impl Desktop {
         self.popup();
         let shown = Instant::now();
         let picture = self.until(|picture| {
-            picture.buttons().len() == 2
+            picture.buttons().len() >= 2
                 && shown.elapsed() > CLICK_GUARD_DELAY + Duration::from_millis(50)
         });
         self.click(&picture, which);

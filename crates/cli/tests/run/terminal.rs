@@ -147,7 +147,7 @@ fn a_question_is_answered_by_the_keys_that_it_lists_and_no_others() {
         let painted = words(&shown);
         assert!(painted.contains("203.0.113.30"), "{painted}");
         assert!(
-            painted.contains("opens tcp port 80 of 203.0.113.30 while the sandbox lives"),
+            painted.contains("opens 203.0.113.30 port 80/tcp, for this run"),
             "{painted}"
         );
         // Keys that come too soon, keys in a burst, and keys that are no answers.

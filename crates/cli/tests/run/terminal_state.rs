@@ -89,7 +89,7 @@ fn no_output_hides_the_question_or_stays_beside_it() {
             shown.until(" sandboxes  ");
             let screen = shown.model.screen();
             assert!(
-                screen.contains("opens tcp port 80 of 203.0.113.30"),
+                screen.contains("opens 203.0.113.30 port 80/tcp"),
                 "{hostile}: {screen}"
             );
             assert!(!screen.contains("FAKE"), "{hostile}: {screen}");

@@ -39,10 +39,7 @@ fn a_question_is_answered_on_the_whole_screen_and_the_command_goes_on() {
         let shown = terminal.until("blocked");
         assert!(shown.contains("\x1b[?1049h"), "{shown:?}");
         let words = words(&shown);
-        assert!(
-            words.contains("opens tcp port 80 of 203.0.113.30"),
-            "{words}"
-        );
+        assert!(words.contains("opens 203.0.113.30 port 80/tcp"), "{words}");
         press_until(&mut terminal, "a", "ALLOWED", READING);
         terminal.press("q");
         let shown = terminal.until("\x1b[?1049l");

@@ -49,7 +49,7 @@ fn it_is_suspended_and_resumed_as_a_job_of_the_shell() {
     window.line("clear; fg");
     window.until("1 question waits");
     window.resize(100, 30);
-    window.until("q quit  l log  s sandboxes");
+    window.until("r rules  l log  s sandboxes");
     window.press_until("a", "ALLOWED");
     window.press(&["q"]);
     window.until("OUT>");

@@ -13,6 +13,8 @@ mod crowd;
 mod ends;
 mod idle;
 mod picture;
+mod rule_keeper;
+mod rules;
 mod session;
 mod storm;
 mod window;

@@ -21,6 +21,8 @@ pub struct TextLimits {
     pub line_columns: usize,
     /// The lines of the body that are shown, counted after wrapping.
     pub lines: usize,
+    /// The actions whose buttons are shown whole.
+    pub actions: usize,
 }
 
 impl TextLimits {
@@ -29,12 +31,14 @@ impl TextLimits {
         title_columns: 40,
         line_columns: 34,
         lines: 5,
+        actions: 2,
     };
     /// No limits, for a program that shows every text whole.
     pub const UNLIMITED: Self = Self {
         title_columns: usize::MAX,
         line_columns: usize::MAX,
         lines: usize::MAX,
+        actions: usize::MAX,
     };
 
     /// Returns the number of lines that `paragraph` takes, wrapped at words.
@@ -63,7 +67,7 @@ impl TextLimits {
     ///
     /// Spaces at the end of a wrapped line take no room on the screen, so that a name with a run of
     /// spaces would look like two.
-    fn shows(&self, body: &str, count: usize) -> bool {
+    pub(crate) fn shows(&self, body: &str, count: usize) -> bool {
         let lines = body.lines().take(count);
         let is_wrapped = |line: &&str| line.width() > self.line_columns;
         if lines
@@ -88,27 +92,29 @@ struct KnownService {
     limits: TextLimits,
 }
 
-/// The services that were measured: the title, the width of a line, the lines. A name that takes
-/// more than three of them is not read, even where it is shown.
+/// The services that were measured: the title, the width of a line, the lines, the buttons. A name
+/// that takes more than three lines is not read, even where it is shown.
 ///
+/// - Xfce and MATE grow with the buttons, and show four of `Allow once` side by side;
+///   notification-daemon moves its text aside for four. A menu hides what its lines open.
 /// - Xfce (0.7.3) cuts a title at the end of its only line, and a paragraph after six lines.
 /// - MATE (1.26) grows with the title, to the left and beyond the screen.
 /// - notification-daemon (3.20) wraps everything.
 /// - dunst (1.9.0) clips the body at a height of 300 pixels, and has a menu in place of buttons.
 /// - mako (1.7, by its manual) clips at a height of 100 pixels, and has a menu on request.
 const KNOWN_SERVICES: [KnownService; 5] = [
-    known("Xfce Notify Daemon", "Xfce", true, (32, 34, 5)),
-    known("Notification Daemon", "MATE", true, (45, 34, 5)),
-    known("Notification Daemon", "GNOME", true, (46, 30, 6)),
-    known("dunst", "knopwob", false, (40, 40, 5)),
-    known("mako", "emersion", false, (34, 34, 3)),
+    known("Xfce Notify Daemon", "Xfce", true, (32, 34, 5, 4)),
+    known("Notification Daemon", "MATE", true, (45, 34, 5, 4)),
+    known("Notification Daemon", "GNOME", true, (46, 30, 6, 3)),
+    known("dunst", "knopwob", false, (40, 40, 5, 2)),
+    known("mako", "emersion", false, (34, 34, 3, 2)),
 ];
 
 const fn known(
     name: &'static str,
     vendor: &'static str,
     buttons: bool,
-    (title_columns, line_columns, lines): (usize, usize, usize),
+    (title_columns, line_columns, lines, actions): (usize, usize, usize, usize),
 ) -> KnownService {
     KnownService {
         name,
@@ -118,6 +124,7 @@ const fn known(
             title_columns,
             line_columns,
             lines,
+            actions,
         },
     }
 }
@@ -216,6 +223,7 @@ mod tests {
         title_columns: 20,
         line_columns: 10,
         lines: 2,
+        actions: 2,
     };
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use operator::clock::{ClockReading, TimeZone};
 use operator::inbox::{Inbox, InboxChange, RowNumber};
-use operator::{Session, join_result, phrases};
+use operator::{AnswerScope, Session, join_result, phrases};
 use terok_clearance::wire::clearance2::ContainerState;
 use terok_clearance::{Action, ContainerId, DisplayText, ShieldState, Timestamp, error_chain};
 use tokio::sync::mpsc;
@@ -370,10 +370,10 @@ impl<N: Notifier, I: ContainerInspector + 'static> PopupEventLoop<'_, N, I> {
     fn handle_click(&mut self, slot: PopupSlot, choice: &ActionChoice, at: ClockReading) {
         let key = choice.key.as_str();
         match self.model.handle_click(slot, key, self.session.inbox(), at) {
-            ClickOutcome::Answer(row, action) => self.answer(row, action),
+            ClickOutcome::Answer(row, action, scope) => self.answer(row, action, Some(&scope)),
             ClickOutcome::Deny(rows) => {
                 for row in rows {
-                    self.answer(row, Action::Deny);
+                    self.answer(row, Action::Deny, None);
                 }
             }
             ClickOutcome::OpenScreen => self.show_screen(slot, choice.activation_token.as_deref()),
@@ -384,8 +384,12 @@ impl<N: Notifier, I: ContainerInspector + 'static> PopupEventLoop<'_, N, I> {
         }
     }
 
-    fn answer(&mut self, row: RowNumber, action: Action) {
-        match self.session.answer(row, action) {
+    fn answer(&mut self, row: RowNumber, action: Action, scope: Option<&AnswerScope>) {
+        let sent = match scope {
+            Some(scope) => self.session.answer_with(row, action, scope),
+            None => self.session.answer(row, action),
+        };
+        match sent {
             Ok(()) => tracing::info!(row = row.get(), %action, "answered by a click"),
             Err(refusal) => {
                 tracing::info!(row = row.get(), %action, %refusal, "ignored a click");

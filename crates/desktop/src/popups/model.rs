@@ -15,12 +15,12 @@ use terok_clearance::ContainerId;
 
 use super::category::{Categories, PopupCategory};
 use super::rate_limit::PopupRateLimiter;
+use super::scope_actions;
 use super::text::{self, AnswerAvailability, PriorAnswerFailure, QuestionContext};
 use crate::notifier::{ContainerIdentity, Notification, TextLimits};
 use operator::answer_guard::ClickGuard;
 use operator::clock::{ClockReading, TimeZone};
 use operator::inbox::{Inbox, InboxChange, Row, RowEnd, RowNumber};
-use operator::phrases;
 
 pub use clicks::ClickOutcome;
 use notices::NoticeQueue;
@@ -311,11 +311,12 @@ impl PopupModel {
             too_soon: asked.click_ignored,
             can_open: self.can_open,
             zone: &self.zone,
+            limits: &self.limits,
         };
         let wanted = text::question_popup(row, identity, &context);
         let mut wanted = wanted.fitted_to(&self.limits);
         wanted.icon.clone_from(&self.icon);
-        let opens = phrases::describe_allow_effect(row);
+        let opens = scope_actions::guarded_text(row, &wanted.actions);
         let mut slot = None;
         let mut layout_changes = true;
         if let Some(popup) = &asked.popup {

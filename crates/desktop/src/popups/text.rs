@@ -13,11 +13,12 @@ use terok_clearance::{
 use crate::notifier::text_limits::cut_middle;
 use crate::notifier::{
     self, ContainerIdentity, Notification, NotificationExpiry, NotificationHints,
-    NotificationUrgency,
+    NotificationUrgency, TextLimits,
 };
+use crate::popups::scope_actions::{self, ScopeAction};
 use operator::clock::TimeZone;
 use operator::inbox::Row;
-use operator::phrases;
+use operator::{ScopeChoice, phrases};
 
 /// Maximum sandboxes that a group popup names.
 const MAX_NAMED_SANDBOXES: usize = 4;
@@ -154,8 +155,10 @@ fn open_action(can_open: bool) -> Vec<notifier::NotificationAction> {
 /// The meaning of a click on an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PopupAction {
-    /// Answers the question of the popup.
+    /// Answers the question of the popup, with the scope that the question proposes.
     Answer(Action),
+    /// Allows the question of the popup for another time.
+    AllowFor(ScopeChoice),
     /// Denies the questions that the popup lists.
     DenyListed,
     /// Opens the screen with all questions.
@@ -169,7 +172,7 @@ pub(super) fn parse_choice(key: &str) -> Option<PopupAction> {
         "deny" => Some(PopupAction::Answer(Action::Deny)),
         "deny-listed" => Some(PopupAction::DenyListed),
         "open" => Some(PopupAction::OpenScreen),
-        _ => None,
+        key => scope_actions::choice_of_key(key).map(PopupAction::AllowFor),
     }
 }
 
@@ -204,6 +207,8 @@ pub(super) struct QuestionContext<'a> {
     /// Whether the screen can be opened.
     pub(super) can_open: bool,
     pub(super) zone: &'a TimeZone,
+    /// The text and the actions that are shown.
+    pub(super) limits: &'a TextLimits,
 }
 
 /// Returns the popup of a question.
@@ -218,8 +223,10 @@ pub(super) fn question_popup(
         too_soon,
         can_open,
         zone,
+        limits,
     } = *context;
     let dest = row.dest();
+    let mut scope_actions = Vec::new();
     let summary = match failure {
         None => format!("Blocked: {}", target_text(row)),
         Some(PriorAnswerFailure::Failed(action, _)) => format!("{} failed: {dest}", verb(*action)),
@@ -229,7 +236,9 @@ pub(super) fn question_popup(
     };
     let mut lines = vec![match availability {
         AnswerAvailability::Available => {
-            format!("Allow opens {}", phrases::describe_allow_effect(row))
+            let allows = scope_actions::allow_line(row);
+            scope_actions = scope_actions::shown_actions(row, &allows, limits);
+            allows
         }
         AnswerAvailability::HubAway => {
             "The hub is disconnected; the question can be answered once it is back.".to_owned()
@@ -238,6 +247,8 @@ pub(super) fn question_popup(
             "The hub was restarted; the next packet asks again.".to_owned()
         }
     }];
+    lines.extend(scope_actions.iter().map(|action| action.effect_line(row)));
+    let essential_lines = lines.len();
     if too_soon {
         lines.push(TOO_SOON_TEXT.to_owned());
     }
@@ -278,6 +289,9 @@ pub(super) fn question_popup(
     if let Some(waiting) = phrases::describe_waiting(row, Some(zone), None) {
         lines.push(format!("Waiting: {waiting}"));
     }
+    if let Some(before) = phrases::describe_previous_with_time(row, zone) {
+        lines.push(format!("Before: {before}"));
+    }
     if row.count() > 1 {
         let (count, since) = (row.count(), zone.format_time(row.first_seen()));
         lines.push(format!("Blocked {count} times since {since}"));
@@ -290,11 +304,13 @@ pub(super) fn question_popup(
         ..Notification::new(&summary)
     };
     if availability == AnswerAvailability::Available {
-        // Many desktops draw no more than two buttons.
         notification.actions = parse_actions(&["allow:Allow", "deny:Deny"]);
+        let others = scope_actions.into_iter();
+        let others = others.filter_map(ScopeAction::notification_action);
+        notification.actions.extend(others);
         notification.fallback_actions = open_action(can_open);
         notification.buttonless_hint = Some(answer_hint(row));
-        notification.essential_lines = 1;
+        notification.essential_lines = essential_lines;
         notification.long_name = Some(dest.to_string());
     }
     notification
@@ -314,7 +330,7 @@ pub(super) fn answered_popup(
     let scope = decision.scope.as_ref().unwrap_or_else(|| row.scope());
     let mut lines = vec![
         subject_line(&identity),
-        format!("{effect}{}", phrases::describe_scope(scope)),
+        format!("{effect}{}", phrases::describe_answered_scope(scope)),
     ];
     let ours = row.answering().map(DecisionAction::from) == Some(decision.action);
     if !ours && !decision.by.is_empty() {

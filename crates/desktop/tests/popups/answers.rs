@@ -5,8 +5,8 @@ use operator::inbox::{InboxEvent, OperatorReply};
 use serde_json::json;
 use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::Event;
-use terok_clearance::{Action, ShieldState};
-use terok_clearance_desktop::notifier::NotificationUrgency;
+use terok_clearance::{Action, RuleLifetime, ShieldState};
+use terok_clearance_desktop::notifier::{NotificationUrgency, TextLimits};
 use terok_clearance_desktop::popups::{CLICK_GUARD_DELAY, ClickOutcome};
 use test_support::questions::NOON_MICROS;
 
@@ -34,7 +34,8 @@ fn a_click_answers_and_the_result_replaces_the_popup() {
             (slot, 1),
             "it replaces the question"
         );
-        let body = format!("Task: warp/build-42 \u{b7} web\n{effect}tcp port 443 of a.example");
+        let body =
+            format!("Task: warp/build-42 \u{b7} web\n{effect}a.example port 443/tcp, for this run");
         assert_eq!(popup.body, body);
         assert_eq!(popup.hints.urgency, Some(NotificationUrgency::Normal));
         assert!(popup.hints.transient && popup.actions.is_empty());
@@ -365,4 +366,43 @@ fn a_group_that_is_closed_too_soon_is_shown_again() {
     harness.wait(5000);
     harness.close("5 questions");
     assert!(harness.screen.is_empty(), "{:?}", harness.titles());
+}
+
+/// Invariant 4.
+#[test]
+fn a_further_action_has_the_lifetime_on_its_button() {
+    for (key, keep, seconds) in [
+        ("allow-5min", RuleLifetime::Sandbox, Some(300)),
+        ("allow-once", RuleLifetime::Once, None),
+        ("allow-1h", RuleLifetime::Sandbox, Some(3600)),
+        ("allow-always", RuleLifetime::Always, None),
+    ] {
+        let offers = |lifetimes: &[&str]| {
+            let changes = json!({"lifetimes": lifetimes, "count": lifetimes.len()});
+            web_question(1, "a.example", changes)
+        };
+        let all = ["once", "sandbox", "project", "always"];
+        let mut harness = PopupHarness::connected();
+        let now = harness.now();
+        harness.model.set_limits(TextLimits::UNLIMITED, now);
+        harness.receive(Event::Pending(offers(&all)));
+        let too_soon = harness.click("Blocked", key);
+        assert!(
+            matches!(too_soon, ClickOutcome::Rejected(_)),
+            "{too_soon:?}"
+        );
+        harness.flush();
+        harness.wait(600);
+        // The hub no longer offers it: the click is for a text that is no longer true.
+        harness.apply_without_flush(&web(), InboxEvent::Received(Event::Repeated(offers(&[]))));
+        let changed = harness.click("Blocked", key);
+        assert!(matches!(changed, ClickOutcome::Rejected(_)), "{changed:?}");
+        harness.receive(Event::Repeated(offers(&all)));
+        harness.wait(2000);
+        let answers = harness.answer("Blocked", key);
+        assert_eq!(answers[0].action, Action::Allow);
+        let scope = &answers[0].scope;
+        assert_eq!((scope.keep, scope.seconds), (keep, seconds), "{key}");
+        assert_eq!(scope.dest.as_str(), "a.example");
+    }
 }

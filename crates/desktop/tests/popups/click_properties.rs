@@ -8,18 +8,55 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use operator::inbox::{InboxEvent, OperatorAnswer, OperatorReply};
-use operator::phrases;
+use operator::{AnswerScope, phrases};
 use proptest::prelude::*;
 use serde_json::json;
 use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::{Event, Request};
-use terok_clearance::{Action, DecisionAction};
-use terok_clearance_desktop::notifier::Notification;
+use terok_clearance::{Action, DecisionAction, RuleLifetime, Scope};
+use terok_clearance_desktop::notifier::{Notification, TextLimits};
 use terok_clearance_desktop::popups::{
     CLICK_GUARD_DELAY, ClickOutcome, PopupCommand, PopupSlot, PopupUpdate,
 };
 
 use crate::harness::{PopupHarness, decided, web, web_question};
+
+/// The actions: the key, the answer, its lifetime if it is not the question's own, and the line of
+/// the popup that says so.
+type KnownAction = (
+    &'static str,
+    Action,
+    Option<(RuleLifetime, Option<u32>)>,
+    &'static str,
+);
+const ACTIONS: [KnownAction; 6] = [
+    ("allow", Action::Allow, None, "Allow opens "),
+    ("deny", Action::Deny, None, ""),
+    (
+        "allow-5min",
+        Action::Allow,
+        Some((RuleLifetime::Sandbox, Some(300))),
+        "Allow 5 min: same for 5 minutes",
+    ),
+    (
+        "allow-once",
+        Action::Allow,
+        Some((RuleLifetime::Once, None)),
+        "Allow once: only the next connection within 60 s",
+    ),
+    (
+        "allow-1h",
+        Action::Allow,
+        Some((RuleLifetime::Sandbox, Some(3600))),
+        "Allow 1 h: same for 1 hour",
+    ),
+    (
+        "allow-always",
+        Action::Allow,
+        Some((RuleLifetime::Always, None)),
+        "Always allow: same always, in every sandbox",
+    ),
+];
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -35,7 +72,10 @@ enum Step {
     Flush,
     /// The notifier shows the popups of the commands.
     Show,
-    Click(usize, bool),
+    /// A click on an action, if the popup has it.
+    Click(usize, usize),
+    /// A question offers all lifetimes, or none.
+    Offered(usize, bool),
     Close(usize),
     /// All popups are lost with the notification service.
     Lost,
@@ -52,7 +92,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (any::<usize>(), any::<bool>()).prop_map(|(which, ok)| Step::Replied(which, ok)),
         8 => Just(Step::Flush),
         6 => Just(Step::Show),
-        10 => (any::<usize>(), any::<bool>()).prop_map(|(which, allow)| Step::Click(which, allow)),
+        12 => (any::<usize>(), 0..ACTIONS.len()).prop_map(|(which, key)| Step::Click(which, key)),
+        2 => (any::<usize>(), any::<bool>()).prop_map(|(which, all)| Step::Offered(which, all)),
         1 => any::<usize>().prop_map(Step::Close),
         1 => Just(Step::Lost),
         12 => prop::sample::select(vec![10, 300, 599, 600, 700, 2000]).prop_map(Step::Wait),
@@ -81,10 +122,31 @@ fn opens(shown: &Notification) -> Option<&str> {
     lines.find_map(|line| line.strip_prefix("Allow opens "))
 }
 
+/// Returns the lines that say what the actions open.
+fn promises(shown: &Notification) -> Vec<&str> {
+    let lines = shown.body.lines();
+    lines
+        .filter(|line| line.starts_with('A') && line.contains("llow"))
+        .collect()
+}
+
+fn lifetimes(all: bool) -> Vec<RuleLifetime> {
+    use RuleLifetime::{Always, Once, Project, Sandbox};
+    if all {
+        vec![Once, Sandbox, Project, Always]
+    } else {
+        Vec::new()
+    }
+}
+
 impl ClickModel {
     fn new() -> Self {
+        let mut harness = PopupHarness::connected();
+        let now = harness.now();
+        harness.model.set_limits(TextLimits::UNLIMITED, now);
+        harness.flush();
         Self {
-            harness: PopupHarness::connected(),
+            harness,
             pending: BTreeMap::new(),
             up: true,
             next: 0,
@@ -132,11 +194,8 @@ impl ClickModel {
                     Arc::make_mut(&mut again).count += 1;
                     Event::Repeated(again)
                 } else {
-                    Event::Pending(web_question(
-                        self.next,
-                        &name,
-                        json!({ "address": address }),
-                    ))
+                    let changes = json!({ "address": address, "lifetimes": lifetimes(true) });
+                    Event::Pending(web_question(self.next, &name, changes))
                 };
                 if let Event::Pending(question) | Event::Repeated(question) = &event {
                     self.pending
@@ -177,7 +236,16 @@ impl ClickModel {
             Step::Replied(which, ok) => self.reply(which, ok),
             Step::Flush => self.flush(),
             Step::Show => self.show(),
-            Step::Click(which, allow) => self.click(which, allow),
+            Step::Click(which, key) => self.click(which, ACTIONS[key]),
+            Step::Offered(which, all) if self.up => {
+                let Some(mut question) = self.some_question(which) else {
+                    return;
+                };
+                Arc::make_mut(&mut question).lifetimes = lifetimes(all);
+                self.pending
+                    .insert(question.id.to_string(), Arc::clone(&question));
+                self.receive(Event::Repeated(question));
+            }
             Step::Close(which) => {
                 if let Some((slot, (version, ..))) = self.some_popup(which) {
                     self.screen.remove(&slot);
@@ -248,9 +316,9 @@ impl ClickModel {
             self.harness.model.mark_shown(post.slot, post.version, now);
             let before = self.screen.get(&post.slot);
             let same = before.filter(|(_, before, _)| {
-                (opens(before), &before.summary, &before.actions)
+                (promises(before), &before.summary, &before.actions)
                     == (
-                        opens(&post.notification),
+                        promises(&post.notification),
                         &post.notification.summary,
                         &post.notification.actions,
                     )
@@ -265,11 +333,10 @@ impl ClickModel {
         }
     }
 
-    fn click(&mut self, which: usize, allow: bool) {
+    fn click(&mut self, which: usize, (key, clicked, lifetime, line): KnownAction) {
         let Some((slot, (version, shown, since))) = self.some_popup(which) else {
             return;
         };
-        let key = if allow { "allow" } else { "deny" };
         if !shown
             .actions
             .iter()
@@ -282,23 +349,33 @@ impl ClickModel {
             .harness
             .model
             .handle_click(slot, key, &self.harness.inbox, now);
-        if let ClickOutcome::Answer(number, action) = click {
+        if let ClickOutcome::Answer(number, action, asked) = click {
             let row = self.harness.inbox.row(number).unwrap();
-            let says = phrases::describe_allow_effect(row);
-            assert_eq!(opens(&shown), Some(says.as_str()));
+            let own = AnswerScope::default_of(row);
+            let says = phrases::describe_effect(row, Action::Allow, &own);
+            let addresses = phrases::describe_present_addresses(row).unwrap();
+            assert_eq!(opens(&shown), Some(&*format!("{says} ({addresses})")));
+            assert!(shown.body.contains(line), "{key}: {shown:?}");
             assert!(shown.summary.contains(row.dest().as_str()), "{shown:?}");
-            let clicked = if allow { Action::Allow } else { Action::Deny };
             assert_eq!(action, clicked);
             let stood = self.harness.clock.saturating_sub(since.max(self.moved));
             assert!(
                 stood >= CLICK_GUARD_DELAY,
                 "{shown:?} stood there for {stood:?}"
             );
-            if let Ok(answers) = self.harness.inbox.answer(number, action) {
+            let row = row.number();
+            if let Ok(answers) = self.harness.inbox.answer_with(row, action, &asked) {
                 for answer in &answers {
                     assert_eq!(DecisionAction::from(answer.action), action.into());
-                    let (scope, question) = (&answer.scope, &answer.request.scope);
-                    assert_eq!(scope, question);
+                    let mut promised = answer.request.scope.clone();
+                    if let Some((keep, seconds)) = lifetime {
+                        promised = Scope {
+                            keep,
+                            seconds,
+                            ..promised
+                        };
+                    }
+                    assert_eq!(answer.scope, promised);
                     let twice = self.unanswered.iter();
                     let twice = twice.filter(|other| other.row == answer.row).count();
                     assert_eq!(twice, 0, "answered twice: {answer:?}");

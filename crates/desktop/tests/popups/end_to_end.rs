@@ -246,7 +246,7 @@ async fn a_choice_becomes_an_order_and_the_result_replaces_the_popup() {
     harness.hub.report(blocked(1, "a.example"));
     let (id, popup) = harness.notification("Blocked: a.example:443").await;
     assert!(
-        popup.body.contains("Allow opens tcp port 443 of a.example"),
+        popup.body.contains("Allow opens a.example port 443/tcp"),
         "{popup:?}"
     );
     // The popup is shown before the container engine has returned the name.

@@ -177,10 +177,10 @@ impl PopupHarness {
 
     /// Clicks, and returns the answers for the hub.
     pub(crate) fn answer(&mut self, title: &str, key: &str) -> Vec<OperatorAnswer> {
-        let ClickOutcome::Answer(row, action) = self.click(title, key) else {
+        let ClickOutcome::Answer(row, action, scope) = self.click(title, key) else {
             fail_without(title, &["an answer"])
         };
-        let answers = self.inbox.answer(row, action).unwrap();
+        let answers = self.inbox.answer_with(row, action, &scope).unwrap();
         self.flush();
         answers
     }

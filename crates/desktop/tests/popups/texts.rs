@@ -30,8 +30,7 @@ fn a_question_names_sandbox_destination_and_scope() {
         assert_eq!(popup.hints.urgency, Some(NotificationUrgency::Critical));
         assert!(popup.hints.resident && !popup.hints.transient);
     };
-    let opens = "Allow opens tcp port 443 of api.example.com (203.0.113.7, and its later \
-                 addresses) while the sandbox lives";
+    let opens = "Allow opens api.example.com port 443/tcp, for this run (now 203.0.113.7)";
     check(
         json!({}),
         "Blocked: api.example.com:443",
@@ -59,7 +58,8 @@ fn a_question_names_sandbox_destination_and_scope() {
             "dossier": {"project": "warp", "task": "b"},
         }),
         "Blocked: [2001:db8::7]:443",
-        "Allow opens udp port 443 of 2001:db8::7 for 60 s\nTask: warp/b\nProtocol: UDP",
+        "Allow opens 2001:db8::7 port 443/udp, once: the next connection within 60 s\n\
+         Task: warp/b\nProtocol: UDP",
     );
     let unresolved = json!({
         "dest": "xn--bcher-kva.example", "address": "xn--bcher-kva.example", "waiting": 2,
@@ -69,7 +69,7 @@ fn a_question_names_sandbox_destination_and_scope() {
     check(
         unresolved,
         "Blocked: xn--bcher-kva.example:443",
-        "Allow opens tcp port 443 of xn--bcher-kva.example for 60 s\n\
+        "Allow opens xn--bcher-kva.example port 443/tcp, once: the connections that wait now\n\
          Container: web\nProtocol: TCP\nName: xn--bcher-kva.example (b\u{fc}cher.example)\n\
          Process: not known\nWaiting: 2 connections wait, since 12:42:07",
     );
@@ -84,7 +84,8 @@ fn a_question_names_sandbox_destination_and_scope() {
             },
         }),
         "Blocked: 10.0.0.7:443",
-        "Allow opens tcp port 443 of 10.0.0.7 for 60 s\n\
+        "Allow opens 10.0.0.7 port 443/tcp (on your local network), once: the next connection \
+         within 60 s\n\
          Container: web\nProtocol: TCP\nDestination: on your local network\n\
          Lookup: name nas.example leads there\n\
          Process: says it is curl (process 7, /home/u); started by: bash; 2 processes share the \
@@ -97,8 +98,110 @@ fn a_question_names_sandbox_destination_and_scope() {
             "scope": {"dest": "192.0.2.7", "protocol": "icmp", "keep": "always"},
         }),
         "Blocked: 192.0.2.7",
-        "Allow opens all icmp of 192.0.2.7 in every sandbox, for good\nContainer: web\nProtocol: icmp",
+        "Allow opens all icmp of 192.0.2.7, always, in every sandbox\n\
+         Container: web\nProtocol: icmp",
     );
+}
+
+/// Returns the popup of a question with every lifetime, for a service with these limits.
+fn popup_of(name: &str, limits: TextLimits, changes: Value) -> Notification {
+    let mut harness = PopupHarness::connected();
+    let now = harness.now();
+    harness.model.set_limits(limits, now);
+    // As of a hub that resolves a name after the answer.
+    let mut question = json!({
+        "address": name, "lifetimes": ["once", "sandbox", "project", "always"],
+    });
+    if let (Value::Object(all), Value::Object(changes)) = (&mut question, changes) {
+        all.extend(changes);
+    }
+    harness.receive(Event::Pending(web_question(1, name, question)));
+    harness.wait(2000);
+    harness.popup("Blocked: ").2
+}
+
+/// Invariant 4: an action is there only with the line that says what it opens.
+#[test]
+fn further_actions_are_those_that_a_service_shows_whole() {
+    let xfce = TextLimits {
+        title_columns: 32,
+        actions: 4,
+        ..TextLimits::CONSERVATIVE
+    };
+    let check =
+        |limits: TextLimits, name: &str, changes: Value, expected: &[&str], lines: &[&str]| {
+            let popup = popup_of(name, limits, changes);
+            assert_eq!(labels(&popup), expected, "{popup:?}");
+            let shown: Vec<_> = popup.body.lines().skip(1).take(lines.len()).collect();
+            assert_eq!(shown, lines);
+            assert_eq!(popup.essential_lines, 1 + lines.len());
+            assert!(
+                !popup
+                    .body
+                    .lines()
+                    .skip(1 + lines.len())
+                    .any(|line| line.contains("llow"))
+            );
+        };
+    let five = "Allow 5 min: same for 5 minutes";
+    let once = "Allow once: only the next connection within 60 s";
+    let two: &[&str] = &["Allow", "Deny"];
+    check(TextLimits::CONSERVATIVE, "a.example", json!({}), two, &[]);
+    check(xfce, "a.example", json!({"lifetimes": []}), two, &[]);
+    let four = &["Allow", "Deny", "Allow 5 min", "Allow once"];
+    check(xfce, "a.example", json!({}), four, &[five, once]);
+    let waiting = json!({"waiting": 2, "lifetimes": ["once", "sandbox"]});
+    let waits = "Allow once: only the connections that wait now";
+    check(xfce, "a.example", waiting, four, &[five, waits]);
+    // The lines for a longer name leave room for one of them, and then for none.
+    let longer = format!("{}.example", "x".repeat(40));
+    check(xfce, &longer, json!({}), &four[..3], &[five]);
+    let longest = format!("{}.example", ["x".repeat(40), "x".repeat(40)].join("."));
+    let popup = popup_of(&longest, xfce, json!({}));
+    assert_eq!(popup.essential_lines, 1, "{popup:?}");
+    let all = [
+        "Allow",
+        "Deny",
+        "Allow 5 min",
+        "Allow once",
+        "Allow 1 h",
+        "Always allow",
+    ];
+    let (hour, always) = (
+        "Allow 1 h: same for 1 hour",
+        "Always allow: same always, in every sandbox",
+    );
+    check(
+        TextLimits::UNLIMITED,
+        "a.example",
+        json!({}),
+        &all,
+        &[five, once, hour, always],
+    );
+    // The lifetime of the question itself is that of Allow.
+    let own = json!({"scope": {"dest": "a.example", "port": 443, "protocol": "tcp", "keep": "sandbox",
+                               "seconds": 300}});
+    let others = ["Allow", "Deny", "Allow once", "Allow 1 h", "Always allow"];
+    check(
+        TextLimits::UNLIMITED,
+        "a.example",
+        own,
+        &others,
+        &[once, hour, always],
+    );
+}
+
+#[test]
+fn the_answer_before_is_told_at_the_end() {
+    let previous = json!({"previous": {
+        "action": "deny", "by": "uid 1000", "at": NOON_MICROS, "keep": "sandbox", "revoked": true,
+    }});
+    let mut harness = PopupHarness::connected();
+    harness.receive(Event::Pending(web_question(1, "a.example", previous)));
+    let body = harness.body("Blocked");
+    let before =
+        "\nBefore: denied for this run, at 2026-11-22 12:42:07 by uid 1000; it was revoked";
+    assert!(body.ends_with(before), "{body}");
 }
 
 /// Invariant 4: a Clearance1 hub opens more than the blocked port, so the popup says so.
@@ -171,7 +274,7 @@ fn a_name_that_may_be_cut_has_no_allow() {
             assert!(
                 popup
                     .body
-                    .starts_with(&format!("Allow opens tcp port 443 of {name} ("))
+                    .starts_with(&format!("Allow opens {name} port 443/tcp, for this run ("))
             );
             continue;
         }
@@ -181,7 +284,7 @@ fn a_name_that_may_be_cut_has_no_allow() {
         let (first, rest) = popup.body.split_once('\n').unwrap();
         for text in [
             popup.summary.trim_end_matches(":443"),
-            first.split(" (").next().unwrap(),
+            first.split(" port ").next().unwrap(),
         ] {
             let (start, end) = text.split_once('\u{2026}').unwrap();
             assert!(text.contains(&name[..8]) && start.len() > 12, "{text}");

@@ -9,6 +9,7 @@ use terok_clearance::{
 
 use super::{describe_zone, format_port};
 use crate::answer_scope::{AnswerScope, ScopeChoice, format_seconds};
+use crate::clock::TimeZone;
 use crate::inbox::Row;
 
 /// Returns exactly what an answer with this scope opens or closes, and for how long:
@@ -132,6 +133,40 @@ pub fn describe_previous(row: &Row, now: Timestamp) -> Option<String> {
         "this was {}",
         describe_previous_answer(previous, now)
     ))
+}
+
+/// Returns how the question was answered before, with the time in place of the age, for texts that
+/// stay as time passes: `allowed for 5 minutes, at 2026-11-22 12:30:07 by uid 1000; that rule has
+/// ended`.
+pub fn describe_previous_with_time(row: &Row, zone: &TimeZone) -> Option<String> {
+    let previous = row.previous()?;
+    let lifetime = match previous.keep {
+        RuleLifetime::Once => "once".to_owned(),
+        keep => describe_answer_lifetime(keep, previous.seconds),
+    };
+    let by = match previous.by.as_str() {
+        "" => String::new(),
+        by => format!(" by {by}"),
+    };
+    let end = if previous.revoked {
+        "it was revoked"
+    } else {
+        "that rule has ended"
+    };
+    let answer = past_participle(previous.action.into());
+    let at = zone.format_datetime(previous.at);
+    Some(format!("{answer} {lifetime}, at {at}{by}; {end}"))
+}
+
+/// Returns the present addresses of a name: `now 203.0.113.7 and 1 more`.
+pub fn describe_present_addresses(row: &Row) -> Option<String> {
+    let addresses = row.addresses();
+    match addresses.as_slice() {
+        [] => None,
+        [only] if *only == row.dest() => None,
+        [only] => Some(format!("now {only}")),
+        [first, rest @ ..] => Some(format!("now {first} and {} more", rest.len())),
+    }
 }
 
 /// Returns an earlier answer: `allowed for 5 minutes, 12 minutes ago (…); it was revoked`.

@@ -116,9 +116,11 @@ impl TuiModel {
         self.mode = ViewMode::Questions;
         let (mut rows, mut changed, mut refusals) = (Vec::new(), 0_usize, Vec::new());
         for item in confirm.items() {
-            let effect = view.inbox.row(item.number);
-            let effect = effect.map(|row| answer_effect(row, confirm.action(), &item.scope));
-            if effect.is_some_and(|effect| effect != item.effect) {
+            let has_changed = view.inbox.row(item.number).is_some_and(|row| {
+                let effect = answer_effect(row, confirm.action(), &item.scope);
+                row.scope_with(&item.scope).is_err() || effect != item.effect
+            });
+            if has_changed {
                 changed = changed.saturating_add(1);
                 continue;
             }

@@ -7,7 +7,7 @@ use operator::{AnswerScope, phrases};
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use terok_clearance::client::ProtocolVersion;
-use terok_clearance::{Action, Dest, DisplayText, RuleLifetime, ShieldState};
+use terok_clearance::{Action, Dest, DisplayText, ShieldState};
 
 use super::scopes;
 use crate::answer_text::answer_effect;
@@ -118,7 +118,8 @@ impl QuestionPane<'_> {
         let dim = Theme::dim();
         question.add_spans("lasts", dim, scopes::lifetime_lines(row, scope, room));
         question.add_spans("name", dim, scopes::name_lines(row, scope, room));
-        if let Some(before) = self.previous_text() {
+        // With the time and not the age: the screen is not redrawn as time passes.
+        if let Some(before) = phrases::describe_previous_with_time(row, self.zone) {
             question.add("before", dim, &before, Style::new(), width);
         }
         question.preferred_lines = question.lines.len();
@@ -194,31 +195,6 @@ impl QuestionPane<'_> {
         for (key, value) in row.dossier().iter() {
             add("known", &format!("{key}: {value}"));
         }
-    }
-
-    /// Returns how the question was answered before. With the time and not the age, because the
-    /// screen is not redrawn as time passes.
-    fn previous_text(&self) -> Option<String> {
-        let previous = self.row.previous()?;
-        let answer = match previous.action {
-            Action::Allow => "allowed",
-            Action::Deny => "denied",
-        };
-        let lifetime = match previous.keep {
-            RuleLifetime::Once => "once".to_owned(),
-            keep => phrases::describe_answer_lifetime(keep, previous.seconds),
-        };
-        let at = self.zone.format_datetime(previous.at);
-        let by = match previous.by.as_str() {
-            "" => String::new(),
-            by => format!(" by {by}"),
-        };
-        let end = if previous.revoked {
-            "it was revoked"
-        } else {
-            "that rule has ended"
-        };
-        Some(format!("{answer} {lifetime}, at {at}{by}; {end}"))
     }
 
     fn blocked_text(&self, full: bool) -> String {

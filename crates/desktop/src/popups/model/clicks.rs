@@ -3,11 +3,12 @@
 
 use operator::clock::ClockReading;
 use operator::inbox::{Inbox, RowNumber};
-use operator::phrases;
+use operator::{AnswerScope, ScopeChoice, phrases};
 use terok_clearance::Action;
 
 use super::question_popup::VisiblePopup;
 use super::{PopupModel, PopupSlot};
+use crate::popups::scope_actions;
 use crate::popups::text::{self, PopupAction};
 
 /// How often in a row a popup is shown again that was closed too soon after it appeared. Services
@@ -19,8 +20,8 @@ const TOO_SOON: &str = "the click came too soon after a change of the popups";
 /// The result of a click.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClickOutcome {
-    /// The click answers this row.
-    Answer(RowNumber, Action),
+    /// The click answers this row, with the scope that the popup showed.
+    Answer(RowNumber, Action, AnswerScope),
     /// The click denies these rows: all questions that the popup listed and that have not changed.
     Deny(Vec<RowNumber>),
     /// The click opens the screen. The caller reports the success by
@@ -78,19 +79,10 @@ impl PopupModel {
         match (text::parse_choice(key), number) {
             (Some(PopupAction::OpenScreen), _) => ClickOutcome::OpenScreen,
             (Some(PopupAction::Answer(action)), Some(number)) => {
-                let opens = inbox.row(number).map(phrases::describe_allow_effect);
-                if opens.as_ref() != Some(&popup.opens) {
-                    return ClickOutcome::Rejected(
-                        "the scope of the question has changed since the popup was shown",
-                    );
-                }
-                if !was_readable {
-                    if let Some(asked) = self.questions.get_mut(&number) {
-                        asked.click_ignored = true;
-                    }
-                    return ClickOutcome::Rejected(TOO_SOON);
-                }
-                ClickOutcome::Answer(number, action)
+                self.answer_popup(number, action, None, inbox, was_readable)
+            }
+            (Some(PopupAction::AllowFor(choice)), Some(number)) => {
+                self.answer_popup(number, Action::Allow, Some(choice), inbox, was_readable)
             }
             (Some(PopupAction::DenyListed), None) => {
                 self.group_click_ignored = !was_readable;
@@ -106,6 +98,36 @@ impl PopupModel {
             }
             _ => ClickOutcome::Ignored,
         }
+    }
+
+    /// Returns the answer of a click in the popup of a question: with its own scope, or for another
+    /// time.
+    fn answer_popup(
+        &mut self,
+        number: RowNumber,
+        action: Action,
+        choice: Option<ScopeChoice>,
+        inbox: &Inbox,
+        was_readable: bool,
+    ) -> ClickOutcome {
+        let asked = self.questions.get_mut(&number);
+        let Some((asked, row)) = asked.zip(inbox.row(number)) else {
+            return ClickOutcome::Ignored;
+        };
+        let is_unchanged = asked.popup.as_ref().is_some_and(|popup| {
+            scope_actions::guarded_text(row, &popup.shown.actions) == popup.opens
+        });
+        if !is_unchanged {
+            return ClickOutcome::Rejected(
+                "the scope of the question has changed since the popup was shown",
+            );
+        }
+        if !was_readable {
+            asked.click_ignored = true;
+            return ClickOutcome::Rejected(TOO_SOON);
+        }
+        let scope = choice.map_or_else(|| AnswerScope::default_of(row), ScopeChoice::scope);
+        ClickOutcome::Answer(number, action, scope)
     }
 
     /// Records that the screen was opened by a click on the popup in `slot`. The questions of the

@@ -127,3 +127,39 @@ fn age_is_in_its_largest_unit() {
         assert_eq!(format_age(Duration::from_secs(seconds)), expected);
     }
 }
+
+#[test]
+fn earlier_answer_may_have_its_time() {
+    let zone = TimeZone::default();
+    let check = |previous: Value, expected: &str| {
+        with_row("a.example", json!({"previous": previous}), |row| {
+            let described = describe_previous_with_time(row, &zone);
+            assert_eq!(described.as_deref(), Some(expected));
+        });
+    };
+    let at = 1_795_351_327_000_000_u64;
+    check(
+        json!({"action": "allow", "by": "uid 1000", "at": at, "keep": "sandbox", "seconds": 300}),
+        "allowed for 5 minutes, at 2026-11-22 12:42:07 by uid 1000; that rule has ended",
+    );
+    check(
+        json!({"action": "deny", "by": "", "at": at, "keep": "once", "revoked": true}),
+        "denied once, at 2026-11-22 12:42:07; it was revoked",
+    );
+}
+
+#[test]
+fn present_addresses_are_those_of_a_name() {
+    with_row("a.example", json!({"address": "203.0.113.9"}), |row| {
+        let described = describe_present_addresses(row);
+        assert_eq!(described.as_deref(), Some("now 203.0.113.9"));
+    });
+    for changes in [
+        address("192.0.2.7", json!({})),
+        json!({"address": "a.example"}),
+    ] {
+        with_row("a.example", changes, |row| {
+            assert_eq!(describe_present_addresses(row), None);
+        });
+    }
+}
