@@ -114,6 +114,7 @@ fn claim(name: &str, action: Action, change: impl FnOnce(&mut Scope)) -> Claim {
         zone: NetworkZone::Public,
         looked_up_as: None,
         previous: None,
+        reason: None,
     };
     ledger.record(blocked, now);
     let mut scope = Scope {
