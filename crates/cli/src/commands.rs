@@ -16,6 +16,7 @@ pub mod notifier;
 pub mod notify;
 pub mod preview;
 pub mod reader;
+pub mod request;
 pub mod run;
 pub mod serve;
 pub mod serve_verdict;
@@ -89,6 +90,10 @@ pub enum CliCommand {
     #[command(display_order = 80, long_about = reader::ABOUT)]
     Reader(reader::Args),
 
+    /// Ask for a destination from inside a sandbox, ahead of a connection.
+    #[command(display_order = 36, long_about = request::ABOUT)]
+    Request(request::Args),
+
     /// Run a command in a sandbox that reaches only what you allow.
     #[command(display_order = 20)]
     Run(run::Args),
@@ -154,6 +159,8 @@ impl CliCommand {
 
             Self::Reader(args) => reader::perform(args, context),
 
+            Self::Request(args) => request::perform(args, context),
+
             Self::Run(args) => run::perform(args, context),
 
             Self::Serve(args) => serve::perform(args, context),
@@ -212,6 +219,7 @@ impl CliCommand {
             | Self::List(_)
             | Self::Notify(_)
             | Self::Preview(_)
+            | Self::Request(_)
             | Self::Run(_)
             | Self::SimpleClearance(_)
             | Self::Supervise(_)

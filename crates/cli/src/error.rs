@@ -15,11 +15,13 @@ use reader::daemon::{AttachError, ReaderDaemonError};
 use runner::{ProxyVariableError, RunError};
 use simple_clearance::SimpleClearanceError;
 use supervisor::SupervisorStartError;
+use terok_clearance::DisplayText;
 use terok_clearance::client::HubError;
-use terok_clearance::socket::SocketBindError;
-use terok_clearance::varlink::VarlinkServeError;
+use terok_clearance::socket::{SocketBindError, SocketConnectError};
+use terok_clearance::varlink::{CallError, VarlinkServeError};
 
-use crate::commands::run::EnvFileError;
+use crate::commands::request::RequestCommandError;
+use crate::commands::run::{ApproverProgramError, EnvFileError};
 use crate::environment::RuntimeDirError;
 use crate::output::OutputError;
 
@@ -118,6 +120,12 @@ pub enum CommandError {
     /// A file of variables for `run` is not usable.
     #[error(transparent)]
     EnvFile(#[from] EnvFileError),
+    /// The program of `run --approver` is not executed.
+    #[error("cannot use the approver")]
+    Approver(#[from] ApproverProgramError),
+    /// `request` failed.
+    #[error(transparent)]
+    Request(#[from] RequestCommandError),
     /// `serve` or `serve-verdict` failed.
     #[error(transparent)]
     Service(#[from] ServiceError),

@@ -38,7 +38,7 @@ use rustix::process::{
 use rustix::termios::{Termios, Winsize};
 use thiserror::Error;
 
-pub(crate) use id_maps::is_machine_root;
+pub use id_maps::is_machine_root;
 pub use limits::SandboxLimits;
 pub use stream_kind::StreamKind;
 pub use userns_restriction::UsernsRestriction;

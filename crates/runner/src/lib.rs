@@ -44,6 +44,6 @@ pub use prepared_run::PreparedRun;
 pub use stand_in_key::load_stand_in_key;
 pub use summary::RunSummary;
 pub use supervisor::{
-    EgressNotice, HoldLimit, ProxySettings, ProxyUrlError, ProxyVariableError, PublishError,
-    PublishSpec, PublishedPort,
+    ApproverConfig, EgressNotice, HoldLimit, ProxySettings, ProxyUrlError, ProxyVariableError,
+    PublishError, PublishSpec, PublishedPort,
 };

@@ -12,7 +12,7 @@ use netns::gateway::GatewayNetns;
 use netns::sandbox::{RunningSandbox, Sandbox};
 use policy::{RuleOrigin, RuleSpec, RuleTerm};
 use supervisor::{DialedConfig, DialedPolicy, DialedStartError, DialedSupervisor, HostSockets};
-use terok_clearance::socket::RuntimeDir;
+use terok_clearance::socket::{RuntimeDir, SandboxSocket};
 use terok_clearance::{Action, ContainerId, DisplayText, DomainName, Dossier, Timestamp};
 use tokio::sync::mpsc;
 
@@ -30,6 +30,9 @@ use crate::{NetworkChoice, PopupChoice, RunConfig, RunError, RunOutcome, RunRepo
 /// Maximum notices that wait for the terminal; further ones are in the log only.
 const MAX_WAITING_NOTICES: usize = 64;
 
+/// The directory in the runtime directory for the sockets of sandboxes that are being built.
+const REQUESTS_DIR: &str = "terok/requests";
+
 /// A sandbox with its gateway, without rules or command.
 #[derive(Debug)]
 pub struct PreparedRun {
@@ -38,6 +41,7 @@ pub struct PreparedRun {
     streams: StreamPipes,
     sandbox: Sandbox,
     gateway: Option<GatewayNetns>,
+    requests: SandboxSocket,
 }
 
 impl PreparedRun {
@@ -48,8 +52,11 @@ impl PreparedRun {
         let (tty, terminal) = ControllingTty::find()?.unzip();
         let (streams, replaced) =
             StreamPipes::replace_sockets().map_err(RunError::ReplaceStreams)?;
-        let spec = build_sandbox_spec(&config, terminal, replaced)?;
+        let requests = SandboxSocket::bind(&config.runtime_dir.join(REQUESTS_DIR));
+        let mut requests = requests.map_err(RunError::BindRequests)?;
+        let spec = build_sandbox_spec(&config, terminal, replaced, &requests)?;
         let sandbox = Sandbox::build(&spec).map_err(RunError::BuildSandbox)?;
+        requests.hide();
         let gateway = match config.network {
             NetworkChoice::None => None,
             NetworkChoice::Dialed => {
@@ -63,6 +70,7 @@ impl PreparedRun {
             streams,
             sandbox,
             gateway,
+            requests,
         })
     }
 
@@ -77,6 +85,7 @@ impl PreparedRun {
             streams,
             sandbox,
             gateway,
+            requests,
         } = self;
         let mut signals = RunSignals::catch().map_err(RunError::CatchSignals)?;
         let process = sandbox.init_process().try_clone();
@@ -86,8 +95,8 @@ impl PreparedRun {
         let recorder = SummaryRecorder::default();
         let (notices, egress_notices) = mpsc::channel(MAX_WAITING_NOTICES);
         let is_connected = gateway.is_some();
-        let supervisor =
-            start_supervisor(&config, process, gateway)?.with_observer(recorder.observer(notices));
+        let supervisor = start_supervisor(&config, process, gateway, requests)?
+            .with_observer(recorder.observer(notices));
         let frontend = tokio::select! {
             biased;
             signal = signals.next_terminating() => return Ok(RunOutcome::Interrupted { signal }),
@@ -107,7 +116,7 @@ impl PreparedRun {
             recorder,
             reporter,
         };
-        session.run_until_exit(supervisor).await
+        Box::pin(session.run_until_exit(supervisor)).await
     }
 }
 
@@ -115,6 +124,7 @@ fn start_supervisor(
     config: &RunConfig,
     process: ProcessHandle,
     gateway: Option<GatewayNetns>,
+    requests: SandboxSocket,
 ) -> Result<RunSupervisor, RunError> {
     let supervisor = DialedSupervisor::start(DialedConfig {
         container: random_container_id()?,
@@ -122,6 +132,8 @@ fn start_supervisor(
         process,
         gateway,
         policy: start_policy(config),
+        requests: Some(requests),
+        approver: config.approver.clone(),
         kept_changed: Arc::default(),
         runtime_dir: RuntimeDir::new(&config.runtime_dir),
         published: config.published.clone(),

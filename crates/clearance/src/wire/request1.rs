@@ -243,7 +243,7 @@ pub fn request_reason(text: &str) -> DisplayText {
     let words: Vec<_> = shown.as_str().split_ascii_whitespace().collect();
     let words = words.join(" ");
     let cut: String = words.chars().take(MAX_REASON_CHARS).collect();
-    DisplayText::new(&cut)
+    DisplayText::new(cut.trim_end())
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `run`: one command in a default-deny sandbox, its questions answered here or elsewhere.
 
+mod approver;
 mod env_file;
 mod memory_size;
 mod notices;
@@ -8,14 +9,15 @@ mod summary;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ::tui::{Hotkey, TuiOptions};
 use anyhow::Context as _;
 use clap::ValueEnum;
 use desktop::PopupDesktopConfig;
 use runner::{
-    HoldLimit, NetworkChoice, PopupChoice, PreparedRun, ProxySettings, ProxyUrlError, PublishSpec,
-    RunConfig, RunScreen, SandboxLimits,
+    ApproverConfig, HoldLimit, NetworkChoice, PopupChoice, PreparedRun, ProxySettings,
+    ProxyUrlError, PublishSpec, RunConfig, RunScreen, SandboxLimits,
 };
 use terok_clearance::{DestPattern, DestPatternError};
 use tracing::level_filters::LevelFilter;
@@ -26,6 +28,7 @@ use crate::desktop::popup_desktop_config;
 use crate::environment::UserEnvironment;
 use crate::{CommandContext, CommandError, CommandStatus, block_on};
 
+pub use approver::ApproverProgramError;
 pub use env_file::{EnvFileError, EnvLineProblem};
 
 use memory_size::MemorySize;
@@ -82,6 +85,13 @@ question open. Ctrl-G twice is passed on to the command, and all other keys are 
 --hotkey KEY or the variable TEROK_CLEARANCE_HOTKEY it is another key: ctrl-X, alt-X or F1 to F24.
 Without a terminal, and with TERM=dumb, answer with `terok-clearance clearance` elsewhere.
 
+With --approver, each new question goes to a program of yours first: JSON at its standard input, and
+a verdict at its output: allow, deny or ask. Only `ask`, a failure or the time limit leaves it to
+you. The program runs outside of the sandbox, so that it must be one that the command cannot change:
+one of the system, or in the configuration directory. docs/approver.md has an example.
+
+The command can ask ahead of a connection: `terok-clearance request` inside the sandbox.
+
 Exit status: that of the command; 128 and the signal's number if a signal ended it; 126 if it could
 not be executed, 127 if it was not found, 125 if the sandbox failed, 2 for wrong arguments.";
 
@@ -131,6 +141,13 @@ pub struct Args {
     /// The key that shows the questions over the command, such as ctrl-g or f12 [default: ctrl-g].
     #[arg(long, value_name = "KEY")]
     hotkey: Option<Hotkey>,
+    /// Let a program of yours answer before you are asked; see below.
+    #[arg(long, value_name = "CMD")]
+    approver: Option<PathBuf>,
+    /// How long the program of --approver may take for a question [default: 10s].
+    #[arg(long, value_name = "SECONDS", requires = "approver",
+        value_parser = approver::parse_timeout)]
+    approver_timeout: Option<Duration>,
     #[command(flatten)]
     bell: BellArgs,
     /// Whether the command has a network: `none` gives it no connection and asks nothing.
@@ -282,6 +299,16 @@ fn run_config(
     let files = args.env_file.iter();
     let written = files.map(|path| env_file::read_env_file(path, variables));
     let written = written.collect::<Result<Vec<_>, _>>()?;
+    let approver = args.approver.map(|program| {
+        Ok::<_, CommandError>(ApproverConfig {
+            program: approver::find_approver(&program, environment)?,
+            environment: approver::approver_environment(environment),
+            timeout: args
+                .approver_timeout
+                .unwrap_or(ApproverConfig::DEFAULT_TIMEOUT),
+        })
+    });
+    let approver = approver.transpose()?;
     // The command could have written a program that `run` would execute: it executes none.
     let popups = || {
         popup_desktop_config(context).map(|popups| {
@@ -310,6 +337,7 @@ fn run_config(
             open_files: args.open_files,
         },
         root_may_nest: args.nested,
+        approver,
         own_program: std::env::current_exe().ok(),
         network,
         hold: args.hold,

@@ -16,6 +16,7 @@ use terok_clearance::{
     SandboxEvent, Timestamp,
 };
 
+use super::approver::ApproverQueue;
 use super::refusal_log::RefusalLog;
 use super::rules::DialedRules;
 use crate::TraceEvent;
@@ -29,6 +30,7 @@ pub(super) struct QuestionSink {
     rules: DialedRules,
     identity: QuestionIdentity,
     who_asks: WhoAsks,
+    approver: Option<ApproverQueue>,
     /// The list of the sandbox's sockets; `None` if it cannot be read.
     sockets_inside: Option<SocketDiag>,
     refusals: RefusalLog,
@@ -48,6 +50,7 @@ impl QuestionSink {
         rules: DialedRules,
         identity: QuestionIdentity,
         who_asks: WhoAsks,
+        approver: Option<ApproverQueue>,
         sockets_inside: OwnedFd,
     ) -> Self {
         Self {
@@ -58,6 +61,7 @@ impl QuestionSink {
             rules,
             identity,
             who_asks,
+            approver,
             refusals: RefusalLog::default(),
             next_request: first_number(Timestamp::now()),
         }
@@ -85,9 +89,13 @@ impl EgressSink for QuestionSink {
             zone: question.zone.question_zone(),
             looked_up_as: question.looked_up_as.cloned(),
             previous: self.rules.previous_answer(question.dest),
+            reason: question.reason.cloned(),
         };
         self.rules.emit_trace(TraceEvent::Asked(&blocked));
         self.hub.report(SandboxEvent::Blocked(blocked));
+        if let Some(approver) = &mut self.approver {
+            approver.submit(&request);
+        }
         // The socket of a refused connection is gone before it can be found.
         if question.is_held {
             let EgressQuestion { client, remote, .. } = *question;

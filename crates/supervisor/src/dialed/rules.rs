@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use egress::{
     AddressVerdict, DialedConnection, EgressPolicy, EgressVerdict, LiveConnections, RuleTag,
 };
-use policy::{BootInstant, RuleId, RuleTable, RuleTableFull, RuleVerdict, TableRule};
+use policy::{BootInstant, RuleId, RuleOrigin, RuleTable, RuleTableFull, RuleVerdict, TableRule};
 use terok_clearance::{
     DestPattern, DestZone, DomainName, HostPattern, PacketDest, PacketHost, PortRange,
     PreviousAnswer, Protocol, Timestamp,
@@ -123,6 +123,13 @@ impl DialedRules {
     /// Returns the connections of the sandbox.
     pub(super) fn connections(&self) -> LiveConnections {
         self.shared.connections.clone()
+    }
+
+    /// Returns where a rule in force comes from.
+    pub(super) fn origin_of(&self, rule: RuleId) -> Option<RuleOrigin> {
+        let state = self.lock_state();
+        let entry = state.table.get(rule)?;
+        Some(entry.rule.spec.origin.clone())
     }
 
     /// Returns the last answer about a destination, if its rule has ended.

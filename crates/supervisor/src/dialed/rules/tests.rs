@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hub::ledger::{Ledger, QuestionTriple, RequestedScope};
 use hub::{Claim, DecisionEnforcer as _, ScopeSupport};
-use policy::{RuleOrigin, RuleSpec, RuleTerm};
+use policy::{RuleSpec, RuleTerm};
 use terok_clearance::wire::clearance2::{ExplainParameters, ExplainVerdict};
 use terok_clearance::{
     Action, BlockedPacket, DisplayText, Dossier, EnforcementOutcome, NetworkZone, RuleLifetime,
