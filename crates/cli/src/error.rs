@@ -15,10 +15,9 @@ use reader::daemon::{AttachError, ReaderDaemonError};
 use runner::{ProxyVariableError, RunError};
 use simple_clearance::SimpleClearanceError;
 use supervisor::SupervisorStartError;
-use terok_clearance::DisplayText;
 use terok_clearance::client::HubError;
-use terok_clearance::socket::{SocketBindError, SocketConnectError};
-use terok_clearance::varlink::{CallError, VarlinkServeError};
+use terok_clearance::socket::SocketBindError;
+use terok_clearance::varlink::VarlinkServeError;
 
 use crate::commands::request::RequestCommandError;
 use crate::commands::run::{ApproverProgramError, EnvFileError};

@@ -174,6 +174,7 @@ const NO_PROCESS_HINTS: [&str; 2] = [
      `podman start NAME` once it says that it guards the process",
 ];
 
+const COMMANDS_HINT: &str = "`terok-clearance help` lists the commands";
 const APPROVER_HINT: &str = "put it into the configuration directory, which no sandbox sees; a \
     script there needs an interpreter of the system, such as `#!/usr/bin/python3 -I`";
 
@@ -284,10 +285,7 @@ fn explain(error: &CommandError) -> (CommandStatus, Vec<String>) {
             CommandStatus::USAGE,
             &["leave it out: this command prints nothing for programs"],
         ),
-        CommandError::NoManualPage { .. } => advise(
-            CommandStatus::USAGE,
-            &["`terok-clearance help` lists the commands"],
-        ),
+        CommandError::NoManualPage { .. } => advise(CommandStatus::USAGE, &[COMMANDS_HINT]),
         CommandError::InsideSandbox => failure(
             "run the command as it is: its connections are asked about outside, where \
              `terok-clearance list` shows them",

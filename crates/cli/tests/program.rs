@@ -204,6 +204,7 @@ fn help_has_descriptions_and_examples() {
         "notify",
         "preview",
         "reader",
+        "request",
         "serve",
         "serve-verdict",
         "tui",

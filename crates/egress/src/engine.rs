@@ -377,8 +377,8 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets, S: EgressSink> EgressEngine
     fn may_hold(&self) -> bool {
         match self.hold {
             HoldLimit::Refuse => false,
-            // An approver decides a new question; if it leaves it to a person, and none is there, the
-            // connection is refused then.
+            // An approver decides a new question. If it leaves it to a person, and none is there,
+            // the connection is refused then.
             HoldLimit::For(_) | HoldLimit::Forever => {
                 self.approver.is_some() || !self.is_unattended()
             }

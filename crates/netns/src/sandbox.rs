@@ -88,9 +88,9 @@ pub struct SandboxSpec {
 
 /// A socket that the workload may connect to at a path of its own.
 ///
-/// Inside, the file is in a read-only file system that is mounted at its directory: no program in the
-/// sandbox can remove, replace or cover it for the others. Outside, the file needs no name once the
-/// sandbox is built.
+/// Inside, the file is in a read-only file system that is mounted at its directory: no program in
+/// the sandbox can remove, replace or cover it for the others. Outside, the file needs no name once
+/// the sandbox is built.
 #[derive(Clone, Debug)]
 pub struct PlacedSocket {
     /// The file outside.

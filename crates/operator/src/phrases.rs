@@ -8,6 +8,7 @@
 
 mod change;
 mod connection;
+mod program_words;
 #[cfg(test)]
 mod tests;
 mod unicode_name;
@@ -25,6 +26,7 @@ pub use change::{
 pub use connection::{
     describe_lookup, describe_parents, describe_process, describe_waiting, describe_zone,
 };
+pub use program_words::{describe_approver_note, describe_reason};
 pub use unicode_name::unicode_name;
 
 /// Returns the name of the sandbox: `project/task (name)` if known, otherwise a name or the id.

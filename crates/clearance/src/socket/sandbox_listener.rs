@@ -117,13 +117,13 @@ fn remove_leftovers(directory: &Path, own: i32) {
 /// reports that process as the peer (`SO_PEERCRED`). Accepted is a peer with its process id and the
 /// listener's user; everything else is closed and logged. This is sound because
 ///
-/// - the caller of [`SandboxSocket::listen`] has started that process and does not reap it while the
-///   listener exists: no other process gets its id, and no workload runs in it;
+/// - the caller of [`SandboxSocket::listen`] has started that process and does not reap it while
+///   the listener exists: no other process gets its id, and no workload runs in it;
 /// - the first process of another sandbox is another process, and does not know the file;
 /// - the kernel compares the file's mode, 0600, with the user of the program that connects.
 ///
-/// The peer is therefore *some* program of the sandbox. Nothing tells which: no method may depend on
-/// it.
+/// The peer is therefore *some* program of the sandbox. Nothing tells which: no method may depend
+/// on it.
 #[derive(Debug)]
 pub struct SandboxListener {
     socket: UnixListener,

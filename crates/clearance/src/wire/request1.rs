@@ -160,7 +160,7 @@ impl<'de> Deserialize<'de> for RequestState {
 /// The reply to `Request`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AskedReply {
-    /// The question; absent if nobody was asked.
+    /// The question; absent if the operator was not asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<DisplayText>,
     /// How it stands.
@@ -264,8 +264,12 @@ mod tests {
         ] {
             assert_eq!(request_reason(text).as_str(), expected, "{text:?}");
         }
-        let long = request_reason(&"word ".repeat(10_000));
-        assert_eq!(long.as_str().len(), MAX_REASON_CHARS);
+        let long = request_reason(&"wor ".repeat(10_000));
+        assert_eq!(
+            long.as_str().len(),
+            MAX_REASON_CHARS - 1,
+            "without the space at the cut"
+        );
     }
 
     #[test]
@@ -283,7 +287,8 @@ mod tests {
             assert!(parse(call).is_err(), "{call}");
         }
         let wait = parse(
-            r#"{"method":"org.terok.ClearanceRequest1.Wait","parameters":{"id":"a","seconds":9999}}"#,
+            r#"{"method":"org.terok.ClearanceRequest1.Wait",
+                "parameters":{"id":"a","seconds":9999}}"#,
         );
         let (id, seconds) = (DisplayText::new("a"), MAX_WAIT_SECONDS);
         assert_eq!(wait, Ok(Request1Method::Wait { id, seconds }));

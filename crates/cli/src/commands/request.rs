@@ -60,14 +60,14 @@ pub struct Args {
     /// Why it is needed, in one sentence for the operator
     #[arg(long, value_name = "TEXT", required_unless_present_any = ["status", "explain"])]
     reason: Option<String>,
-    /// Wait for the answer, at most so many seconds [without SECONDS: as long as it takes]
+    /// Wait for the answer, at most SECONDS [without a number: as long as it takes]
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "forever",
         conflicts_with = "explain")]
     wait: Option<WaitLimit>,
     /// Tell how an earlier request stands
     #[arg(long, value_name = "ID")]
     status: Option<String>,
-    /// Tell what a connection would meet, and ask nobody
+    /// Tell what a connection would meet, without a question to the operator
     #[arg(long, conflicts_with_all = ["reason", "status"])]
     explain: bool,
 }
@@ -211,8 +211,8 @@ async fn ask(args: Args) -> Result<AskedReply, RequestCommandError> {
 
 /// A connection to the supervisor of this sandbox.
 ///
-/// The path is fixed: nothing inside the sandbox can replace the socket there, as it could the value
-/// of a variable.
+/// The path is fixed: nothing inside the sandbox can replace the socket there, as it could the
+/// value of a variable.
 struct RequestClient(VarlinkConnection);
 
 impl RequestClient {

@@ -17,7 +17,7 @@ use crate::{EgressPolicy, EgressQuestion, EgressSink, EgressVerdict};
 pub struct AheadQuery {
     /// The destination, as the program in the sandbox writes it. An address may be a stand-in.
     pub dest: PacketDest,
-    /// The program's reason for a question to the operator; `None` to ask nobody.
+    /// The program's reason for a question to the operator; `None` for no question.
     pub reason: Option<DisplayText>,
     /// Receives the answer.
     pub reply: oneshot::Sender<AheadAnswer>,

@@ -202,12 +202,14 @@ impl RequestService {
     /// Tells how a question stands; `None` for an unknown one.
     async fn status(&self, id: &DisplayText) -> Option<RequestReply> {
         let (request, dest) = self.lock_book().find(id)?;
+        // Before the rules are looked at: an answer in between is a rule, and no end without one.
+        let is_pending = self.hub.pending_request(&request).is_some();
         let Some(answer) = self.query(dest, None).await else {
             return Some(RequestReply::new(RequestState::Refused, texts::NO_NETWORK));
         };
         Some(if answer.verdict != EgressVerdict::Ask {
             self.decided_reply(&answer)
-        } else if self.hub.pending_request(&request).is_some() {
+        } else if is_pending {
             let text = texts::pending(&answer.dest, &request);
             RequestReply::new(RequestState::Pending, &text)
         } else {

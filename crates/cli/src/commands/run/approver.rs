@@ -64,10 +64,10 @@ const MAX_INTERPRETER_BYTES: usize = 255;
 
 /// Returns the program for a value of `--approver`: a path, or a name in `PATH`.
 ///
-/// The program runs outside of the sandbox, as the operator. Accepted is a file in the configuration
-/// directory, which no sandbox sees, or one that a program of this user cannot write (see
-/// [`find_protected_program`]); the same holds for the interpreter of a script. For the machine's
-/// root there is none: a command of root can write the libraries of every program.
+/// The program runs outside of the sandbox, as the operator. Accepted is a file in the
+/// configuration directory, which no sandbox sees, or one that a program of this user cannot write
+/// (see [`find_protected_program`]); the same holds for the interpreter of a script. For the
+/// machine's root there is none: a command of root can write the libraries of every program.
 pub(super) fn find_approver(
     program: &Path,
     environment: &UserEnvironment,

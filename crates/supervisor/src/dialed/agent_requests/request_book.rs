@@ -44,8 +44,8 @@ impl RequestBook {
         self.calls.reserve(CALL_INTERVAL, CALL_BURST, now)
     }
 
-    /// Admits a request about `dest`, or returns the one that is pending already. `is_pending` tells
-    /// whether the hub still has a question.
+    /// Admits a request about `dest`, or returns the one that is pending already. `is_pending`
+    /// tells whether the hub still has a question.
     pub(super) fn admit(
         &mut self,
         dest: &PacketDest,

@@ -3,7 +3,7 @@
 
 use std::process::Stdio;
 
-use netns::{StderrCapture, StderrPart};
+use netns::{StderrCapture, StderrPart, kill_on_parent_exit};
 use terok_clearance::DisplayText;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{ChildStdin, ChildStdout, Command};
@@ -33,8 +33,9 @@ pub(super) async fn run_approver(
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .process_group(0)
         .kill_on_drop(true);
+    // In a process group of its own.
+    kill_on_parent_exit(command.as_std_mut());
     let mut child = command.spawn().map_err(ApproverError::Spawn)?;
     // Its leader is reaped at the end of this function at the earliest: its id is not reused.
     let mut group = ProcessGroup::new(child.id());
