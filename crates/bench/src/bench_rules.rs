@@ -147,8 +147,11 @@ fn read_table(config: &Path) -> anyhow::Result<RuleTable> {
 
 /// Returns the microseconds of one look-up in a map of as many names: the floor of a decision.
 fn time_map(dests: &[PacketDest]) -> f64 {
-    let map: std::collections::HashMap<&PacketDest, usize> =
-        dests.iter().enumerate().map(|(at, dest)| (dest, at)).collect();
+    let map: std::collections::HashMap<&PacketDest, usize> = dests
+        .iter()
+        .enumerate()
+        .map(|(at, dest)| (dest, at))
+        .collect();
     let timer = SpanTimer::start();
     for dest in dests {
         black_box(map.get(black_box(dest)));
@@ -161,7 +164,15 @@ fn time_run(config: &Path) -> anyhow::Result<f64> {
     let state = tempfile::tempdir().context("making a directory")?;
     let timer = SpanTimer::start();
     let status = Command::new(clearance_program()?)
-        .args(["run", "--quiet", "--ui", "none", "--no-record", "--", "true"])
+        .args([
+            "run",
+            "--quiet",
+            "--ui",
+            "none",
+            "--no-record",
+            "--",
+            "true",
+        ])
         .env("XDG_CONFIG_HOME", config)
         .env("XDG_STATE_HOME", state.path())
         .stdin(Stdio::null())
@@ -175,7 +186,11 @@ fn micros(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6
 }
 
-#[expect(clippy::as_conversions, clippy::cast_precision_loss, reason = "a small number")]
+#[expect(
+    clippy::as_conversions,
+    clippy::cast_precision_loss,
+    reason = "a small number"
+)]
 const fn count(number: usize) -> f64 {
     number as f64
 }

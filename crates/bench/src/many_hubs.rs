@@ -213,5 +213,6 @@ pub(crate) fn blocked_packet(
         zone: NetworkZone::Public,
         looked_up_as: None,
         previous: None,
+        reason: None,
     })
 }

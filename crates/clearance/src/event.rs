@@ -88,6 +88,9 @@ pub struct BlockedPacket {
     pub looked_up_as: Option<DomainName>,
     /// The last answer about this destination, if its rule has ended.
     pub previous: Option<Arc<PreviousAnswer>>,
+    /// The reason that a program in the sandbox gave when it asked ahead of a connection: its own
+    /// words.
+    pub reason: Option<DisplayText>,
 }
 
 impl BlockedPacket {
@@ -299,6 +302,7 @@ mod tests {
             zone: NetworkZone::Public,
             looked_up_as: None,
             previous: None,
+            reason: None,
         };
         assert_eq!(blocked.dest().as_str(), "203.0.113.7");
         blocked.domain = Some("api.example.com".parse().unwrap());

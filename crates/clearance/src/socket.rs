@@ -11,6 +11,7 @@ mod connect;
 mod path_watch;
 mod paths;
 mod peer_namespaces;
+mod sandbox_listener;
 mod sandbox_record;
 
 pub use accept::ConnectionAcceptor;
@@ -19,6 +20,7 @@ pub use connect::{SocketConnectError, connect};
 pub use paths::{
     HubSocket, HubSocketPaths, RuntimeDir, SocketLayout, default_clearance_socket_path,
 };
+pub use sandbox_listener::{SandboxListener, SandboxSocket};
 pub use sandbox_record::{SandboxRecord, SandboxRecordFile};
 
 /// Maximum bytes of a socket's path: the size of `sun_path`, without the NUL.

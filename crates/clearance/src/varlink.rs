@@ -21,7 +21,8 @@ pub(crate) use reply_encoding::append_json;
 pub use reply_encoding::{append_error, append_reply, encode_error, encode_reply};
 pub use reply_writer::{ConnectionClosed, FrameWriter, HangUpWatcher, ReplyWriter};
 pub use serve::{
-    ServiceInfo, ServiceLimits, VarlinkServeError, VarlinkService, serve, serve_with_limits,
+    ServiceInfo, ServiceLimits, VarlinkServeError, VarlinkService, serve, serve_sandbox,
+    serve_with_limits,
 };
 pub use standard::{SERVICE_INTERFACE, StandardError};
 

@@ -8,6 +8,7 @@ use serde::Serialize;
 use terok_clearance::varlink::{SERVICE_INTERFACE, StandardError, VarlinkInterface};
 use terok_clearance::wire::clearance1::{self, Clearance1Dialect, ClearanceEventRef, VerdictError};
 use terok_clearance::wire::clearance2::{self, DecideError, RuleCallError};
+use terok_clearance::wire::request1::{self, RequestError, RequestReply, RequestState};
 use terok_clearance::wire::verdict1;
 use terok_clearance::{
     Action, BlockedPacket, Decision, DecisionAction, Dossier, NetworkZone, ParentProcess,
@@ -111,6 +112,7 @@ fn request() -> clearance2::Request {
         zone: NetworkZone::LocalNetwork,
         looked_up_as: Some("a.example".parse().unwrap()),
         previous: Some(std::sync::Arc::new(previous())),
+        reason: Some("r".into()),
     };
     clearance2::Request {
         wider: vec!["*.example".parse().unwrap()],
@@ -118,6 +120,7 @@ fn request() -> clearance2::Request {
         waiting: Some(1),
         waiting_since: Some(Timestamp::from_micros(1)),
         gave_up_after: Some(1),
+        approver: Some("a".into()),
         ..clearance2::Request::new(blocked, scope(), Timestamp::from_micros(1))
     }
 }
@@ -305,6 +308,37 @@ fn clearance2_declares_its_messages() {
         },
     ]);
     check_errors(interface, &[&of_answers[..], &of_rules].concat());
+}
+
+#[test]
+fn request1_declares_its_messages() {
+    let interface = request1::INTERFACE;
+    let dest = request1::RequestedDest {
+        dest: "a.example".to_owned(),
+        port: Some(443),
+        protocol: Some(Protocol::TCP),
+    };
+    assert_eq!(inputs(interface, "Explain"), keys(&dest));
+    let reason = "r".to_owned();
+    let ask = request1::AskParameters { dest, reason };
+    assert_eq!(inputs(interface, "Request"), keys(&ask));
+    let (id, seconds) = ("c:1".into(), 1);
+    let status = request1::StatusParameters { id };
+    assert_eq!(inputs(interface, "Status"), keys(&status));
+    let id = status.id;
+    let wait = request1::WaitParameters { id, seconds };
+    assert_eq!(inputs(interface, "Wait"), keys(&wait));
+    let id = wait.id;
+    let reply = RequestReply::new(RequestState::Pending, "t");
+    for method in ["Status", "Wait", "Explain"] {
+        assert_eq!(outputs(interface, method), keys(&reply), "{method}");
+    }
+    let asked = request1::AskedReply {
+        id: Some(id.clone()),
+        reply,
+    };
+    assert_eq!(outputs(interface, "Request"), keys(&asked));
+    check_errors(interface, &[RequestError::NoSuchRequest { id }]);
 }
 
 #[test]

@@ -33,6 +33,7 @@ fn blocked() -> BlockedPacket {
         zone: NetworkZone::Public,
         looked_up_as: None,
         previous: None,
+        reason: None,
     }
 }
 

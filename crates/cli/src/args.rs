@@ -6,7 +6,7 @@ use std::path::Path;
 
 use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
 
-use crate::commands::{CliCommand, notifier, notify};
+use crate::commands::{CliCommand, notifier, notify, request};
 
 const ABOUT: &str = "Asks you before a sandbox may reach the network.
 
@@ -35,8 +35,8 @@ Exit status:
   2    invalid arguments
   3    `notify --wait`: no action chosen; `allow`, `deny`: no such question; `revoke`: no such rule;
        no such sandbox; `log --verify`: a line was changed or removed
-  4    `allow`, `deny`: already answered
-  5    `list`, `rules`: a hub does not list its questions or rules
+  4    `allow`, `deny`: already answered; `request`: not decided yet
+  5    `list`, `rules`: a hub does not list its questions or rules; `request`: nothing was asked
   69   no hub or no notifier, or it does not reply
   70   internal error: a bug, please report it
   75   `reader`: another program listens to the packet log; `notifier`: another one runs
@@ -128,6 +128,8 @@ pub enum ProgramName {
     Notify,
     /// `terok-clearance-notifier`: only the command `notifier`, as of releases up to 0.6.
     Notifier,
+    /// `clearance-request`: only the command `request`.
+    Request,
 }
 
 /// When to use colours.
@@ -157,6 +159,7 @@ pub struct UsageError {
 const HUB_PROGRAM_NAME: &str = "terok-clearance-hub";
 const NOTIFY_PROGRAM_NAME: &str = "terok-clearance-notify";
 const NOTIFIER_PROGRAM_NAME: &str = "terok-clearance-notifier";
+const REQUEST_PROGRAM_NAME: &str = "clearance-request";
 
 /// The commands of the Python program, including `install-service` from releases up to 0.6.
 const HUB_SUBCOMMANDS: [&str; 5] = [
@@ -178,6 +181,7 @@ impl ProgramName {
             Some(HUB_PROGRAM_NAME) => Self::Hub,
             Some(NOTIFY_PROGRAM_NAME) => Self::Notify,
             Some(NOTIFIER_PROGRAM_NAME) => Self::Notifier,
+            Some(REQUEST_PROGRAM_NAME) => Self::Request,
             _ => Self::Clearance,
         }
     }
@@ -205,13 +209,16 @@ pub fn parse_args(args: Vec<OsString>) -> Result<CliArgs, UsageError> {
         .try_get_matches_from(args)
         .and_then(|matches| match name {
             ProgramName::Clearance | ProgramName::Hub => CliArgs::from_arg_matches(&matches),
-            ProgramName::Notify | ProgramName::Notifier => Ok(CliArgs {
+            ProgramName::Notify | ProgramName::Notifier | ProgramName::Request => Ok(CliArgs {
                 color: matches.get_one("color").copied(),
                 json: matches.get_flag("json"),
                 verbose: matches.get_count("verbose"),
                 name,
                 command: match name {
                     ProgramName::Notifier => CliCommand::Notifier(notifier::Args {}),
+                    ProgramName::Request => {
+                        CliCommand::Request(request::Args::from_arg_matches(&matches)?)
+                    }
                     _ => CliCommand::Notify(notify::Args::from_arg_matches(&matches)?),
                 },
             }),
@@ -270,6 +277,7 @@ pub fn build_parser(name: ProgramName) -> clap::Command {
             .subcommands(HUB_SUBCOMMANDS.into_iter().filter_map(verb)),
         ProgramName::Notify => single_command(verb("notify"), NOTIFY_PROGRAM_NAME, arguments),
         ProgramName::Notifier => single_command(verb("notifier"), NOTIFIER_PROGRAM_NAME, arguments),
+        ProgramName::Request => single_command(verb("request"), REQUEST_PROGRAM_NAME, arguments),
     }
 }
 
@@ -313,6 +321,7 @@ mod tests {
         build_parser(ProgramName::Hub).debug_assert();
         build_parser(ProgramName::Notify).debug_assert();
         build_parser(ProgramName::Notifier).debug_assert();
+        build_parser(ProgramName::Request).debug_assert();
     }
 
     #[test]
@@ -388,6 +397,24 @@ mod tests {
         assert!(matches!(cli.command, CliCommand::Notifier(_)));
         for wrong in ["notifier", "serve", "--socket x", "x"] {
             assert!(parse_line(&format!("terok-clearance-notifier {wrong}")).is_err());
+        }
+    }
+
+    #[test]
+    fn a_symlink_with_the_name_of_request_takes_its_arguments() {
+        let cli = parse_line("/x/clearance-request a.test --reason r --wait 5 --json").unwrap();
+        assert_eq!((cli.name, cli.json), (ProgramName::Request, true));
+        assert!(matches!(cli.command, CliCommand::Request(_)));
+        assert!(parse_line("clearance-request --status web:1").is_ok());
+        for wrong in [
+            "a.test",
+            "request a.test --reason r",
+            "a.test --status web:1",
+        ] {
+            assert!(
+                parse_line(&format!("clearance-request {wrong}")).is_err(),
+                "{wrong}"
+            );
         }
     }
 

@@ -21,6 +21,7 @@ pub mod notify;
 pub mod preview;
 pub mod profile;
 pub mod reader;
+pub mod request;
 pub mod revoke;
 pub mod rules;
 pub mod run;
@@ -123,6 +124,9 @@ pub enum CliCommand {
     /// List the rules in force of every sandbox.
     #[command(display_order = 36, long_about = rules::ABOUT)]
     Rules(rules::Args),
+    /// Ask for a destination from inside a sandbox, ahead of a connection.
+    #[command(display_order = 36, long_about = request::ABOUT)]
+    Request(request::Args),
 
     /// Run a command in a sandbox that reaches only what you allow.
     #[command(display_order = 20)]
@@ -202,6 +206,7 @@ impl CliCommand {
             Self::Revoke(args) => revoke::perform(args, context),
 
             Self::Rules(args) => rules::perform(args, context),
+            Self::Request(args) => request::perform(args, context),
 
             Self::Run(args) => run::perform(args, context),
 
@@ -285,6 +290,7 @@ impl CliCommand {
             | Self::Profile(_)
             | Self::Revoke(_)
             | Self::Rules(_)
+            | Self::Request(_)
             | Self::Run(_)
             | Self::SimpleClearance(_)
             | Self::Supervise(_)

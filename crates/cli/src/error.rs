@@ -25,7 +25,8 @@ use terok_clearance::client::{AnswerError, HubError};
 use terok_clearance::socket::SocketBindError;
 use terok_clearance::varlink::VarlinkServeError;
 
-use crate::commands::run::{EnvFileError, TrustedFileRefusal};
+use crate::commands::request::RequestCommandError;
+use crate::commands::run::{ApproverProgramError, EnvFileError, TrustedFileRefusal};
 use crate::environment::RuntimeDirError;
 use crate::output::OutputError;
 
@@ -155,6 +156,12 @@ pub enum CommandError {
     /// A file of variables for `run` is not usable.
     #[error(transparent)]
     EnvFile(#[from] EnvFileError),
+    /// The program of `run --approver` is not executed.
+    #[error("cannot use the approver")]
+    Approver(#[from] ApproverProgramError),
+    /// `request` failed.
+    #[error(transparent)]
+    Request(#[from] RequestCommandError),
     /// `serve` or `serve-verdict` failed.
     #[error(transparent)]
     Service(#[from] ServiceError),

@@ -22,6 +22,7 @@ use terok_clearance::socket::SocketBindError;
 
 use crate::args::{ProgramName, UsageError};
 use crate::commands::reader::INSIDE_NETNS_VARIABLE;
+use crate::commands::request::RequestCommandError;
 use crate::commands::run::TrustedFileRefusal;
 use crate::error::{PacketLogTakenError, error_causes};
 use crate::output::StandardStreams;
@@ -58,6 +59,10 @@ impl CommandStatus {
     pub const ALREADY_ANSWERED: Self = Self(4);
     /// A hub does not list its questions.
     pub const UNKNOWN_QUESTIONS: Self = Self(5);
+    /// A request of a sandbox is not decided.
+    pub const NOT_DECIDED: Self = Self(4);
+    /// A request of a sandbox was not passed on, or has ended.
+    pub const NOT_ASKED: Self = Self(5);
     /// A required service is unavailable (`EX_UNAVAILABLE` of sysexits.h).
     pub const UNAVAILABLE: Self = Self(69);
     /// A bug in this program (`EX_SOFTWARE` of sysexits.h).
@@ -183,8 +188,34 @@ const NO_PROCESS_HINTS: [&str; 2] = [
      `podman start NAME` once it says that it guards the process",
 ];
 
+const COMMANDS_HINT: &str = "`terok-clearance help` lists the commands";
+const APPROVER_HINT: &str = "put it into the configuration directory, which no sandbox sees; a \
+    script there needs an interpreter of the system, such as `#!/usr/bin/python3 -I`";
+
 const FOREIGN_NAMESPACE_HINT: &str =
     "without root, the namespace must belong to one of your user namespaces";
+
+/// Returns the exit status and the hints for an error of `request`.
+fn explain_request(error: &RequestCommandError) -> (CommandStatus, Vec<String>) {
+    match error {
+        RequestCommandError::OutsideSandbox => advise(
+            CommandStatus::UNAVAILABLE,
+            &[
+                "`terok-clearance run -- CMD` starts a sandbox; this command is for CMD",
+                "outside, `terok-clearance list` shows what sandboxes ask",
+            ],
+        ),
+        RequestCommandError::Socket(_) => advise(
+            CommandStatus::UNAVAILABLE,
+            &["connect all the same: the connection is asked about"],
+        ),
+        RequestCommandError::Call(_) => advise(CommandStatus::FAILURE, &[]),
+        RequestCommandError::NoSuchRequest { .. } => advise(
+            CommandStatus::NO_SUCH_QUESTION,
+            &["ask again: `terok-clearance request DEST --reason '...'`"],
+        ),
+    }
+}
 
 /// Returns the exit status and the hints for an error.
 fn explain(error: &CommandError) -> (CommandStatus, Vec<String>) {
@@ -251,14 +282,13 @@ fn explain(error: &CommandError) -> (CommandStatus, Vec<String>) {
             CommandStatus::USAGE,
             &["leave it out: this command prints nothing for programs"],
         ),
-        CommandError::NoManualPage { .. } => advise(
-            CommandStatus::USAGE,
-            &["`terok-clearance help` lists the commands"],
-        ),
+        CommandError::NoManualPage { .. } => advise(CommandStatus::USAGE, &[COMMANDS_HINT]),
         CommandError::InsideSandbox => failure(
             "run the command as it is: its connections are asked about outside, where \
              `terok-clearance list` shows them",
         ),
+        CommandError::Request(error) => explain_request(error),
+        CommandError::Approver(_) => failure(APPROVER_HINT),
         CommandError::JsonFullScreen => advise(
             CommandStatus::USAGE,
             &["`terok-clearance clearance --json` is for programs"],

@@ -207,6 +207,7 @@ fn help_has_descriptions_and_examples() {
         "notify",
         "preview",
         "reader",
+        "request",
         "revoke",
         "rules",
         "serve",

@@ -106,6 +106,8 @@ impl PreparedDemo {
             process: init.try_clone().map_err(DemoError::OpenSandbox)?,
             gateway: Some(gateway),
             policy: DialedPolicy::default(),
+            requests: None,
+            approver: None,
             kept_changed: Arc::default(),
             runtime_dir: RuntimeDir::new(directory.path()),
             // The demo ends the wait if no answer comes.

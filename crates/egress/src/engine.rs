@@ -4,6 +4,7 @@
 //! One task owns all state. [`EgressEngine::step`] handles the next event of the sockets, the
 //! dialing tasks, the rules and the clock; the owner passes the logged packets.
 
+mod ahead;
 mod config;
 pub(crate) mod dialing;
 mod echo;
@@ -22,7 +23,7 @@ use terok_clearance::{
     DestZone, DisplayText, DomainName, PacketDest, PacketHost, Protocol, RequestId,
     classify_destination,
 };
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{self, AbortHandle, JoinError, JoinSet};
 use tokio::time::Instant;
 
@@ -40,6 +41,7 @@ use crate::{
     LiveConnections, RuleTag,
 };
 
+pub use ahead::{AheadAnswer, AheadQuery, is_dialed_protocol};
 pub use config::EgressConfig;
 
 use dialing::{DialRefusal, Dialer};
@@ -88,6 +90,9 @@ pub struct EgressEngine<P, N, D, S> {
     hold: HoldLimit,
     check_server_names: bool,
     answerers: watch::Receiver<usize>,
+    /// The number of questions that the operator's approver decides; `None` without one.
+    approver: Option<watch::Receiver<usize>>,
+    ahead: Option<mpsc::Receiver<AheadQuery>>,
     /// The end of the time that connections wait for an operator to come; `None` while one is
     /// connected.
     operator_due: Option<Instant>,
@@ -170,6 +175,8 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets, S: EgressSink> EgressEngine
             hold,
             check_server_names,
             mut answerers,
+            approver,
+            ahead,
             expects_operator,
             connections,
             sink,
@@ -199,6 +206,8 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets, S: EgressSink> EgressEngine
             hold,
             check_server_names,
             answerers,
+            approver,
+            ahead,
             operator_due,
             held: HeldConnections::default(),
             dials: HashMap::new(),
@@ -266,6 +275,7 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets, S: EgressSink> EgressEngine
             },
             () = self.rules_changed.notified() => self.apply_rules(),
             Ok(()) = self.answerers.changed() => self.note_answerers(),
+            query = ahead::next_query(&mut self.ahead) => self.answer_ahead(query),
             () = wait_until(next_tick), if next_tick.is_some() => {
                 self.next_tick = None;
                 self.tick();
@@ -367,13 +377,18 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets, S: EgressSink> EgressEngine
     fn may_hold(&self) -> bool {
         match self.hold {
             HoldLimit::Refuse => false,
-            HoldLimit::For(_) | HoldLimit::Forever => !self.is_unattended(),
+            // An approver decides a new question. If it leaves it to a person, and none is there,
+            // the connection is refused then.
+            HoldLimit::For(_) | HoldLimit::Forever => {
+                self.approver.is_some() || !self.is_unattended()
+            }
         }
     }
 
-    /// Returns `true` if no operator is connected or about to be.
+    /// Returns `true` if no operator is connected or about to be, and no approver decides.
     fn is_unattended(&self) -> bool {
-        self.operator_due.is_some_and(|due| Instant::now() >= due)
+        let decided = self.approver.as_ref().map_or(0, |count| *count.borrow());
+        decided == 0 && self.operator_due.is_some_and(|due| Instant::now() >= due)
     }
 
     /// Returns the time after which a held connection is refused.
@@ -446,6 +461,7 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets, S: EgressSink> EgressEngine
             is_held: self.may_hold() && asked.dest.protocol != Protocol::ICMP,
             client: key.client,
             remote: key.remote,
+            reason: None,
         }))
     }
 

@@ -37,7 +37,9 @@ pub mod server_name;
 mod test_parts;
 mod told_notices;
 
-pub use engine::{EgressConfig, EgressEngine, EgressError};
+pub use engine::{
+    AheadAnswer, AheadQuery, EgressConfig, EgressEngine, EgressError, is_dialed_protocol,
+};
 pub use gateway_sockets::{EgressSockets, GatewaySockets, GatewaySocketsError};
 pub use held_connections::MAX_HELD_CONNECTIONS;
 pub use hold_limit::{HoldLimit, HoldLimitError};

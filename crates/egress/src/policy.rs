@@ -86,6 +86,8 @@ pub struct EgressQuestion<'a> {
     pub is_held: bool,
     /// The destination in the packet, which may be a stand-in address.
     pub remote: SocketAddr,
+    /// The reason of a program that asks ahead of a connection.
+    pub reason: Option<&'a DisplayText>,
 }
 
 /// The connections that wait for the answer to a question.

@@ -37,6 +37,7 @@ fn blocked(n: u32) -> BlockedPacket {
         zone: NetworkZone::Public,
         looked_up_as: None,
         previous: None,
+        reason: None,
     }
 }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The hub: ledger, fan-out and enforcer behind one lock.
 
+mod pending;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -156,6 +158,7 @@ struct HubState {
     ledger: Ledger,
     fanout: EventFanout<FrameWriter>,
     evicted_count: u64,
+    question_ends: watch::Sender<u64>,
 }
 
 /// An error of an answer: no effect.
@@ -181,6 +184,7 @@ impl<E: DecisionEnforcer> Hub<E> {
             ledger: Ledger::new(options.max_pending, support),
             fanout: EventFanout::new(options.dialect, options.max_backlog_bytes),
             evicted_count: 0,
+            question_ends: watch::Sender::new(0),
         };
         Arc::new(Self {
             enforcer,
@@ -579,6 +583,10 @@ impl HubState {
     }
 
     fn publish(&mut self, event: &HubEvent<'_>) {
+        if matches!(event, HubEvent::Decided(_) | HubEvent::Withdrawn(..)) {
+            self.question_ends
+                .send_modify(|count| *count = count.wrapping_add(1));
+        }
         self.fanout.publish(&self.ledger, event);
     }
 

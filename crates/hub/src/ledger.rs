@@ -167,6 +167,22 @@ impl Ledger {
         changed.then_some(number)
     }
 
+    /// Sets what an approver says about the question `request`.
+    ///
+    /// Returns the question's number, as [`set_waiting`](Self::set_waiting) does.
+    pub fn set_approver_note(&mut self, request: &RequestId, note: DisplayText) -> Option<u64> {
+        let number = self.numbers_with_id(request.as_str()).max()?;
+        let entry = self.questions.get_mut(&number)?;
+        let before = entry.text_bytes();
+        let changed = entry.set_approver_note(note);
+        entry.recompute_text_bytes();
+        self.text_bytes = self
+            .text_bytes
+            .saturating_sub(before)
+            .saturating_add(entry.text_bytes());
+        changed.then_some(number)
+    }
+
     /// Claims the question that `asked` names, for `action`.
     ///
     /// The [`Claim`] goes to the firewall. The [`ClaimReceipt`] returns to [`settle`](Self::settle)
@@ -371,6 +387,11 @@ impl Ledger {
         self.questions
             .get(&number)
             .map(|entry| entry.question(self.support))
+    }
+
+    /// Returns the newest pending question with this id.
+    pub fn find_question(&self, request: &RequestId) -> Option<LedgerQuestion<'_>> {
+        self.question(self.numbers_with_id(request.as_str()).max()?)
     }
 
     /// Returns the questions with a number over `after`, oldest first, each with its number.

@@ -38,7 +38,7 @@ use rustix::process::{
 use rustix::termios::{Termios, Winsize};
 use thiserror::Error;
 
-pub(crate) use id_maps::is_machine_root;
+pub use id_maps::is_machine_root;
 pub use limits::SandboxLimits;
 pub use stream_kind::StreamKind;
 pub use userns_restriction::UsernsRestriction;
@@ -62,6 +62,8 @@ pub struct SandboxSpec {
     /// Sockets of the operator's side that the workload may connect to. All other sockets in the
     /// file system are out of its reach unless it bound them itself, whatever their path.
     pub shared_sockets: Vec<PathBuf>,
+    /// A socket for the workload that is at another path inside.
+    pub placed_socket: Option<PlacedSocket>,
     /// Programs that the workload cannot change or replace: they stay at their path, read-only.
     pub read_only_programs: Vec<PathBuf>,
     /// Files that programs trust only if root or the user owns them. The workload sees copies of
@@ -82,6 +84,19 @@ pub struct SandboxSpec {
     pub search_domains: Vec<String>,
     /// The operator's terminal, if the workload gets one of its own.
     pub terminal: Option<TerminalSpec>,
+}
+
+/// A socket that the workload may connect to at a path of its own.
+///
+/// Inside, the file is in a read-only file system that is mounted at its directory: no program in
+/// the sandbox can remove, replace or cover it for the others. Outside, the file needs no name once
+/// the sandbox is built.
+#[derive(Clone, Debug)]
+pub struct PlacedSocket {
+    /// The file outside.
+    pub path: PathBuf,
+    /// The file inside, in a directory below `/run`.
+    pub shown_at: PathBuf,
 }
 
 /// The terminal to create for the workload, modelled on the operator's.
@@ -212,7 +227,18 @@ impl Sandbox {
                 .map_err(|source| SandboxBuildError::SharedSocket { path, source })
         });
         let sockets = sockets.collect::<Result<_, _>>()?;
-        let plan = mount_plan::plan_mounts(spec, sockets).map_err(at("inspecting the machine"))?;
+        let mut plan =
+            mount_plan::plan_mounts(spec, sockets).map_err(at("inspecting the machine"))?;
+        plan.placed_socket = spec
+            .placed_socket
+            .as_ref()
+            .map(|placed| {
+                let path = placed.path.clone();
+                mount_plan::open_shared_socket(&path)
+                    .map(|socket| (socket, placed.shown_at.clone()))
+                    .map_err(|source| SandboxBuildError::SharedSocket { path, source })
+            })
+            .transpose()?;
         let (control, theirs) = socketpair(
             AddressFamily::UNIX,
             SocketType::SEQPACKET,

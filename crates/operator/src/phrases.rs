@@ -9,6 +9,7 @@
 mod change;
 mod connection;
 mod effect;
+mod program_words;
 #[cfg(test)]
 mod tests;
 mod unicode_name;
@@ -32,6 +33,7 @@ pub use effect::{
     describe_previous_with_time, describe_reach,
 };
 pub(crate) use effect::{describe_names, format_age, past_participle};
+pub use program_words::{describe_approver_note, describe_reason};
 pub use unicode_name::unicode_name;
 
 /// Returns the name of the sandbox: `project/task (name)` if known, otherwise a name or the id.

@@ -105,6 +105,7 @@ fn blocked(name: &str) -> SandboxEvent {
         zone: NetworkZone::Public,
         looked_up_as: None,
         previous: None,
+        reason: None,
     })
 }
 

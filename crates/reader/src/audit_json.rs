@@ -67,6 +67,7 @@ mod tests {
             zone: NetworkZone::Public,
             looked_up_as: None,
             previous: None,
+            reason: None,
         };
         let line = |blocked: &BlockedPacket| {
             String::from_utf8(to_audit_line(blocked, 1_795_255_384_999_999)).unwrap()

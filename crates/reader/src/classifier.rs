@@ -115,6 +115,7 @@ impl PacketClassifier {
             zone: NetworkZone::Public,
             looked_up_as: None,
             previous: None,
+            reason: None,
         };
         tracing::debug!(
             request = %event.request,

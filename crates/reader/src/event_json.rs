@@ -131,6 +131,7 @@ mod tests {
             zone: NetworkZone::Public,
             looked_up_as: None,
             previous: None,
+            reason: None,
         };
         insta::assert_snapshot!(line(&SandboxEvent::Blocked(blocked.clone())), @r#"{"type":"pending","container":"0123456789ab","id":"0123456789ab:7","dest":"203.0.113.7","port":443,"proto":6,"domain":"api.example.com","dossier":{"project":"web"},"ts":"2026-11-21T10:03:04.000250+00:00"}"#);
         blocked.domain = None;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use desktop::PopupDesktopConfig;
 use netns::sandbox::SandboxLimits;
 use record::RecordConfig;
-use supervisor::{HoldLimit, ProxySettings, PublishSpec};
+use supervisor::{ApproverConfig, HoldLimit, ProxySettings, PublishSpec};
 use tui::{Hotkey, TuiOptions};
 
 use crate::RunRules;
@@ -66,6 +66,8 @@ pub struct RunConfig {
     pub screen: Option<RunScreen>,
     /// The popups for the questions of the sandbox.
     pub popups: PopupChoice,
+    /// The program that gets each question before a person does.
+    pub approver: Option<ApproverConfig>,
 }
 
 /// The way of a sandbox to the network.

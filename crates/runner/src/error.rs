@@ -8,6 +8,7 @@ use desktop::PopupDesktopError;
 use netns::gateway::GatewayBuildError;
 use netns::sandbox::{SandboxBuildError, WorkloadStartError};
 use supervisor::{DialedStartError, PublishError};
+use terok_clearance::socket::SocketBindError;
 use terok_clearance::{DisplayText, IdParseError};
 
 use crate::ControllingTtyError;
@@ -19,6 +20,9 @@ pub enum RunError {
     /// The command is empty.
     #[error("there is no command to run")]
     NoCommand,
+    /// The socket for requests of the command was not bound.
+    #[error("cannot bind the socket for requests of the command")]
+    BindRequests(#[source] SocketBindError),
     /// The gateway of the sandbox was not built.
     #[error("cannot build the gateway of the sandbox")]
     BuildGateway(#[source] GatewayBuildError),

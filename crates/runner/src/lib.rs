@@ -52,6 +52,6 @@ pub use run_rules::{RunRules, StartRule};
 pub use stand_in_key::load_stand_in_key;
 pub use summary::RunSummary;
 pub use supervisor::{
-    EgressNotice, HoldLimit, LongestAnswer, ProxySettings, ProxyUrlError, ProxyVariableError,
-    PublishError, PublishSpec, PublishedPort,
+    ApproverConfig, EgressNotice, HoldLimit, LongestAnswer, ProxySettings, ProxyUrlError,
+    ProxyVariableError, PublishError, PublishSpec, PublishedPort,
 };

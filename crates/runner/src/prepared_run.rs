@@ -15,7 +15,7 @@ use store::{RuleFileWatch, RuleStore};
 use supervisor::{
     DialedConfig, DialedStartError, DialedSupervisor, HostSockets, TraceEvent, TraceObserver,
 };
-use terok_clearance::socket::RuntimeDir;
+use terok_clearance::socket::{RuntimeDir, SandboxSocket};
 use terok_clearance::{ContainerId, DisplayText, DomainName, Dossier, Timestamp};
 use tokio::sync::{Notify, mpsc};
 
@@ -35,6 +35,9 @@ use crate::{NetworkChoice, PopupChoice, RunConfig, RunError, RunOutcome, RunRepo
 /// Maximum notices that wait for the terminal; further ones are in the log only.
 const MAX_WAITING_NOTICES: usize = 64;
 
+/// The directory in the runtime directory for the sockets of sandboxes that are being built.
+const REQUESTS_DIR: &str = "terok/requests";
+
 /// A sandbox with its gateway, without rules or command.
 #[derive(Debug)]
 pub struct PreparedRun {
@@ -43,6 +46,7 @@ pub struct PreparedRun {
     streams: StreamPipes,
     sandbox: Sandbox,
     gateway: Option<GatewayNetns>,
+    requests: SandboxSocket,
 }
 
 impl PreparedRun {
@@ -53,8 +57,11 @@ impl PreparedRun {
         let (tty, terminal) = ControllingTty::find()?.unzip();
         let (streams, replaced) =
             StreamPipes::replace_sockets().map_err(RunError::ReplaceStreams)?;
-        let spec = build_sandbox_spec(&config, terminal, replaced)?;
+        let requests = SandboxSocket::bind(&config.runtime_dir.join(REQUESTS_DIR));
+        let mut requests = requests.map_err(RunError::BindRequests)?;
+        let spec = build_sandbox_spec(&config, terminal, replaced, &requests)?;
         let sandbox = Sandbox::build(&spec).map_err(RunError::BuildSandbox)?;
+        requests.hide();
         let gateway = match config.network {
             NetworkChoice::None => None,
             NetworkChoice::Dialed => {
@@ -68,6 +75,7 @@ impl PreparedRun {
             streams,
             sandbox,
             gateway,
+            requests,
         })
     }
 
@@ -82,6 +90,7 @@ impl PreparedRun {
             streams,
             sandbox,
             gateway,
+            requests,
         } = self;
         let mut signals = RunSignals::catch().map_err(RunError::CatchSignals)?;
         let process = sandbox.init_process().try_clone();
@@ -105,7 +114,12 @@ impl PreparedRun {
         let kept = config.rules.kept.as_ref();
         let rule_files = kept.and_then(|kept| watch_rule_files(&kept.store));
         let identity = SandboxIdentity { container, dossier };
-        let supervisor = start_supervisor(&config, identity, process, gateway, &kept_changed)?
+        let inside = SandboxParts {
+            process,
+            gateway,
+            requests,
+        };
+        let supervisor = start_supervisor(&config, identity, inside, &kept_changed)?
             .with_observer(observers.observer(notices));
         let frontend = tokio::select! {
             biased;
@@ -131,7 +145,7 @@ impl PreparedRun {
             record: observers.record,
             reporter,
         };
-        session.run_until_exit(supervisor).await
+        Box::pin(session.run_until_exit(supervisor)).await
     }
 }
 
@@ -171,6 +185,13 @@ struct SandboxIdentity {
     dossier: Dossier,
 }
 
+/// The ends of the sandbox that the supervisor serves.
+struct SandboxParts {
+    process: ProcessHandle,
+    gateway: Option<GatewayNetns>,
+    requests: SandboxSocket,
+}
+
 /// Returns the sandbox, as the record names it.
 fn audit_sandbox(config: &RunConfig, container: &ContainerId, dossier: &Dossier) -> AuditSandbox {
     let kept = config.rules.kept.as_ref();
@@ -193,10 +214,14 @@ fn watch_rule_files(store: &RuleStore) -> Option<RuleFileWatch> {
 fn start_supervisor(
     config: &RunConfig,
     identity: SandboxIdentity,
-    process: ProcessHandle,
-    gateway: Option<GatewayNetns>,
+    inside: SandboxParts,
     kept_changed: &Arc<Notify>,
 ) -> Result<RunSupervisor, RunError> {
+    let SandboxParts {
+        process,
+        gateway,
+        requests,
+    } = inside;
     let uid = rustix::process::geteuid().as_raw();
     let by = DisplayText::new(&format!("uid {uid}"));
     let supervisor = DialedSupervisor::start(DialedConfig {
@@ -205,6 +230,8 @@ fn start_supervisor(
         process,
         gateway,
         policy: config.rules.to_policy(Timestamp::now(), &by),
+        requests: Some(requests),
+        approver: config.approver.clone(),
         kept_changed: Arc::clone(kept_changed),
         runtime_dir: RuntimeDir::new(&config.runtime_dir),
         published: config.published.clone(),

@@ -27,6 +27,8 @@ pub struct RunRules {
     pub longest_answer: LongestAnswer,
     /// The organisation does not permit to open the internet for a time.
     pub forbids_bypass: bool,
+    /// The organisation does not permit that a program answers.
+    pub forbids_approver: bool,
     /// Everything on the internet that no rule denies passes, to learn what the command needs.
     pub learns: bool,
 }
@@ -60,6 +62,7 @@ impl RunRules {
             kept: kept.map(|kept| Arc::new(kept) as Arc<dyn KeptAnswers>),
             longest_answer: self.longest_answer,
             allows_bypass: !self.forbids_bypass,
+            forbids_approver: self.forbids_approver,
             open_for: self.learns.then(|| by.clone()),
         }
     }

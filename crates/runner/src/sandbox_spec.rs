@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 
 use names::read_search_domains;
 use netns::gateway::GATEWAY_V4;
-use netns::sandbox::{SandboxSpec, TerminalSpec, WorkloadSpec};
+use netns::sandbox::{PlacedSocket, SandboxSpec, TerminalSpec, WorkloadSpec};
+
+use terok_clearance::socket::SandboxSocket;
+use terok_clearance::wire::request1;
 
 use crate::ssh_config::find_ssh_config_files;
 use crate::stream_relay::ReplacedStreams;
@@ -71,6 +74,7 @@ pub(crate) fn build_sandbox_spec(
     config: &RunConfig,
     terminal: Option<TerminalSpec>,
     streams: ReplacedStreams,
+    requests: &SandboxSocket,
 ) -> Result<SandboxSpec, RunError> {
     let (program, arguments) = config.command.split_first().ok_or(RunError::NoCommand)?;
     let value = |name: &str| {
@@ -105,8 +109,14 @@ pub(crate) fn build_sandbox_spec(
             program: program.clone(),
             arguments: arguments.to_vec(),
             environment: merge_variables(
-                filter_variables(&config.variables, &config.shared_sockets),
-                &config.written_variables,
+                merge_variables(
+                    filter_variables(&config.variables, &config.shared_sockets),
+                    &config.written_variables,
+                ),
+                &[(
+                    request1::SOCKET_VARIABLE.into(),
+                    request1::SOCKET_PATH.into(),
+                )],
             ),
             directory: config.working_dir.clone(),
             stdio: streams,
@@ -114,6 +124,10 @@ pub(crate) fn build_sandbox_spec(
         protected_paths: protected,
         tmpfs_paths: vec![Path::new(tmux).join(format!("tmux-{uid}"))],
         shared_sockets: config.shared_sockets.clone(),
+        placed_socket: Some(PlacedSocket {
+            path: requests.path().to_owned(),
+            shown_at: request1::SOCKET_PATH.into(),
+        }),
         read_only_programs: config.own_program.iter().cloned().collect(),
         owned_files: find_ssh_config_files(value("HOME").map(Path::new)),
         root_keeps_ids: true,

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The supervisor of a sandbox without a connection of its own: every connection is dialed for it.
 
+mod agent_requests;
+mod approver;
 mod boot_clock;
 mod kept;
 mod question_sink;
@@ -24,19 +26,23 @@ use reader::PacketLog;
 use reader::nflog::NflogBindError;
 use reader::socket_owner::ProcessScan;
 use terok_clearance::nflog::{HELD_CONNECTIONS_GROUP, OTHER_PACKETS_GROUP};
-use terok_clearance::socket::{RuntimeDir, SocketBindError};
+use terok_clearance::socket::{RuntimeDir, SandboxListener, SandboxSocket, SocketBindError};
+use terok_clearance::varlink::serve_sandbox;
 use terok_clearance::{ContainerId, DisplayText, DomainName, Dossier};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::sandbox_service::SandboxService;
 use crate::who_asks::{SearchSubject, WhoAsks};
 use crate::{SupervisorExit, SupervisorServeError, TraceEvent, TraceObserver};
 
+use agent_requests::RequestService;
+use approver::{ApproverQueue, approver_queue};
 use boot_clock::BootAlarm;
 use question_sink::{QuestionIdentity, QuestionSink};
 use rules::DialedRules;
 
+pub use approver::ApproverConfig;
 pub use kept::{DialedPolicy, KeptAnswers, KeptPlace, KeptRule, LongestAnswer};
 
 /// Maximum packets handled before other events get their turn.
@@ -55,6 +61,11 @@ pub struct DialedConfig<N, D> {
     pub gateway: Option<GatewayNetns>,
     /// The rules at the start, and the limits of answers.
     pub policy: DialedPolicy,
+    /// The socket at which programs in the sandbox ask; `process` is the first one of the sandbox,
+    /// and a child that the caller does not reap before the supervisor has ended.
+    pub requests: Option<SandboxSocket>,
+    /// The program that gets each question before a person does.
+    pub approver: Option<ApproverConfig>,
     /// Notified when a file of kept answers may have changed.
     pub kept_changed: Arc<Notify>,
     /// The operator's runtime directory, with the sockets of the hubs.
@@ -110,6 +121,12 @@ pub enum DialedStartError {
     /// A port could not be published.
     #[error(transparent)]
     Publish(#[from] PublishError),
+    /// The socket for programs in the sandbox could not be listened at.
+    #[error("the socket for requests of the sandbox could not be listened at")]
+    Requests(#[source] io::Error),
+    /// An approver is not permitted.
+    #[error("the organisation's policy does not permit an approver")]
+    ApproverForbidden,
     /// A socket for operators or readers could not be bound.
     #[error("a socket for operators or readers could not be bound")]
     Bind(#[from] SocketBindError),
@@ -121,6 +138,8 @@ pub struct DialedSupervisor<N, D> {
     service: SandboxService,
     rules: DialedRules,
     alarm: BootAlarm,
+    requests: Option<SandboxListener>,
+    approver: Option<ApproverConfig>,
     /// The gateway, and two sockets for the list of the sandbox's sockets.
     gateway: Option<(OpenGateway, [OwnedFd; 2])>,
     published: PublishedPorts,
@@ -156,6 +175,8 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
             process,
             gateway,
             policy,
+            requests,
+            approver,
             kept_changed,
             runtime_dir,
             published,
@@ -174,6 +195,12 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
             .as_ref()
             .map(|gateway| OpenGateway::open(gateway, &process))
             .transpose()?;
+        if policy.forbids_approver && approver.is_some() {
+            return Err(DialedStartError::ApproverForbidden);
+        }
+        let init = i32::try_from(process.pid()).unwrap_or(0); // 0: no peer
+        let requests = requests.map(|socket| socket.listen(init)).transpose();
+        let requests = requests.map_err(DialedStartError::Requests)?;
         let inside = process.try_clone().map_err(DialedStartError::Process)?;
         let rules = DialedRules::new(policy, kept_changed)?;
         rules.load_kept().map_err(DialedStartError::Kept)?;
@@ -188,6 +215,8 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
             )?,
             rules,
             alarm: BootAlarm::new().map_err(DialedStartError::Alarm)?,
+            requests,
+            approver,
             gateway,
             container,
             dossier,
@@ -228,6 +257,8 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
             service,
             rules,
             alarm,
+            requests,
+            approver,
             gateway,
             published,
             inside,
@@ -245,6 +276,11 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
         let (ends, files) = (rules.clone(), rules.clone());
         let last = rules.clone();
         let init = service.process().pid();
+        let approver = approver.map(|config| approver_queue(config, Arc::clone(&hub)));
+        let (approver_queue, approver) = approver.unzip();
+        let (queries, ahead) = mpsc::channel(agent_requests::MAX_WAITING_QUERIES);
+        let engine = gateway.is_some().then_some(queries);
+        let asking = RequestService::new(Arc::clone(&hub), rules.clone(), engine);
         let gateway = gateway.map(|(gateway, [who_asks, sockets_inside])| {
             let (found_by, found_in) = (Arc::clone(&hub), rules.clone());
             let found = move |subject, process| match subject {
@@ -271,6 +307,8 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
                 hold,
                 check_server_names,
                 answerers: hub.answerers(),
+                approver: approver_queue.as_ref().map(ApproverQueue::deciding),
+                ahead: Some(ahead),
                 expects_operator,
                 connections: rules.connections(),
                 sink: QuestionSink::new(
@@ -278,11 +316,28 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
                     rules,
                     identity,
                     who_asks,
+                    approver_queue,
                     sockets_inside,
                 ),
             };
             Box::pin(gateway.run(config))
         });
+        // Boxed: a `run` holds this future in its own.
+        let requests = Box::pin(async {
+            match requests {
+                Some(listener) => {
+                    let limits = agent_requests::LIMITS;
+                    serve_sandbox(listener, Arc::new(asking), limits, stop.clone()).await
+                }
+                None => std::future::pending().await,
+            }
+        });
+        let approver = async {
+            match approver {
+                Some(approver) => approver.serve().await,
+                None => std::future::pending().await,
+            }
+        };
         let work = async {
             let gateway = async {
                 match gateway {
@@ -296,6 +351,8 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
                 ended = gateway => ended,
                 Err(error) = ends.follow_ends(alarm) => Err(SupervisorServeError::Alarm(error)),
                 () = files.follow_kept() => Ok(()),
+                Err(error) = requests => Err(SupervisorServeError::Requests(error)),
+                Err(panic) = approver => Err(SupervisorServeError::Panicked(panic)),
                 Err(error) = published.serve(Arc::new(inside)) => Err(error.into()),
             }
         };

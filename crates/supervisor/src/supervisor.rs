@@ -167,6 +167,9 @@ pub enum SupervisorServeError {
     /// The server of the clearance socket failed.
     #[error("the clearance socket is no longer served")]
     Hub(#[from] varlink::VarlinkServeError),
+    /// The server of the socket inside the sandbox failed.
+    #[error("requests of the sandbox are no longer served")]
+    Requests(#[source] varlink::VarlinkServeError),
     /// The server of the ingester socket failed.
     #[error("the ingester socket is no longer served")]
     Ingester(#[from] hub::ingest::IngestError),

@@ -18,6 +18,7 @@ pub fn blocked_packet(container: &str, number: u64, name: &str) -> BlockedPacket
         zone: NetworkZone::Public,
         looked_up_as: None,
         previous: None,
+        reason: None,
     }
 }
 

@@ -174,15 +174,17 @@ fn reply_from_exit(status: io::Result<ExitStatus>, stderr: &[u8]) -> VerdictRepl
 
 /// A process group, killed on drop unless released after its leader's end.
 #[derive(Debug)]
-struct ProcessGroup(Option<Pid>);
+pub struct ProcessGroup(Option<Pid>);
 
 impl ProcessGroup {
-    fn new(leader: Option<u32>) -> Self {
+    /// Creates the group of a process that leads one, and is not reaped yet.
+    pub fn new(leader: Option<u32>) -> Self {
         let leader = leader.and_then(|id| i32::try_from(id).ok());
         Self(leader.and_then(Pid::from_raw))
     }
 
-    const fn release(&mut self) {
+    /// Keeps the group alive on drop: after its leader was reaped, its id may be another one's.
+    pub const fn release(&mut self) {
         self.0 = None;
     }
 }

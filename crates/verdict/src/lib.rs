@@ -15,7 +15,7 @@ mod serve;
 
 pub use backend::{SanitizedStderr, VerdictBackend, VerdictReply};
 pub use client::VerdictClient;
-pub use exec::{ExecBackend, PASSED_ENVIRONMENT, find_shield_program};
+pub use exec::{ExecBackend, PASSED_ENVIRONMENT, ProcessGroup, find_shield_program};
 pub use native::NativeBackend;
 pub use order::{VerdictOrder, VerdictOrderError};
 pub use serve::serve;

@@ -97,6 +97,7 @@ impl Clearance1Translator {
             zone: NetworkZone::Public,
             looked_up_as: None,
             previous: None,
+            reason: None,
         };
         let scope = Scope::until_removed(blocked.dest().clone());
         let request = Arc::new(Request::new(blocked, scope, Timestamp::now()));

@@ -269,7 +269,7 @@ fn listen_at(path: &Path) -> Result<(UnixListener, (u64, u64)), SocketBindError>
 ///
 /// Linux gives the socket's file the mode of the socket's own inode, less the umask. The mode is
 /// therefore right from the start, without a change of the umask, which all threads share.
-fn bind_private(path: &Path) -> rustix::io::Result<OwnedFd> {
+pub(super) fn bind_private(path: &Path) -> rustix::io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
@@ -279,7 +279,7 @@ fn bind_private(path: &Path) -> rustix::io::Result<OwnedFd> {
 }
 
 /// Creates `directory` if it is missing, and checks it.
-fn ensure_private_dir(directory: &Path) -> Result<(), SocketBindError> {
+pub(super) fn ensure_private_dir(directory: &Path) -> Result<(), SocketBindError> {
     let io_error = |action| {
         move |source: io::Error| SocketBindError::Io {
             action,

@@ -14,7 +14,7 @@ use super::{
     CallParseError, ConnectionClosed, FrameError, FrameReader, MAX_CALL_BYTES, ReplyWriter,
     StandardError, VarlinkCall, VarlinkInterface,
 };
-use crate::socket::{ConnectionAcceptor, PeerCredentials, SameUserListener};
+use crate::socket::{ConnectionAcceptor, PeerCredentials, SameUserListener, SandboxListener};
 use crate::{DisplayText, LogLimiter};
 
 /// The reply of a service to `GetInfo`.
@@ -102,15 +102,65 @@ pub async fn serve_with_limits<S: VarlinkService>(
     limits: ServiceLimits,
     stop: CancellationToken,
 ) -> Result<(), VarlinkServeError> {
+    let log = ConnectionCloseLog::default();
+    serve_accepted(
+        ConnectionAcceptor::new(listener),
+        service,
+        limits,
+        log,
+        stop,
+    )
+    .await
+}
+
+/// Serves `service` to the programs of a sandbox until `stop`, as [`serve_with_limits`] does.
+///
+/// Why a connection was closed is logged as detail only: a workload chooses how often.
+pub async fn serve_sandbox<S: VarlinkService>(
+    listener: SandboxListener,
+    service: Arc<S>,
+    limits: ServiceLimits,
+    stop: CancellationToken,
+) -> Result<(), VarlinkServeError> {
+    let log = ConnectionCloseLog {
+        is_detail: true,
+        ..ConnectionCloseLog::default()
+    };
+    serve_accepted(listener, service, limits, log, stop).await
+}
+
+/// Accepts the connections of a server.
+trait AcceptPeer {
+    /// Accepts the next connection. Cancel safe.
+    fn accept_peer(&mut self) -> impl Future<Output = (UnixStream, PeerCredentials)> + Send;
+}
+
+impl AcceptPeer for ConnectionAcceptor {
+    async fn accept_peer(&mut self) -> (UnixStream, PeerCredentials) {
+        self.accept().await
+    }
+}
+
+impl AcceptPeer for SandboxListener {
+    async fn accept_peer(&mut self) -> (UnixStream, PeerCredentials) {
+        self.accept().await
+    }
+}
+
+async fn serve_accepted<A: AcceptPeer, S: VarlinkService>(
+    mut acceptor: A,
+    service: Arc<S>,
+    limits: ServiceLimits,
+    mut log: ConnectionCloseLog,
+    stop: CancellationToken,
+) -> Result<(), VarlinkServeError> {
     let mut connections = JoinSet::new();
-    let mut log = ConnectionCloseLog::default();
-    let mut acceptor = ConnectionAcceptor::new(listener);
     loop {
         tokio::select! {
             biased;
             () = stop.cancelled() => break,
             Some(ended) = connections.join_next() => log.log_ended(ended)?,
-            (stream, peer) = acceptor.accept() => {
+            (stream, peer) = acceptor.accept_peer() => {
                 if connections.len() >= limits.max_connections {
                     let error = ConnectionError::TooManyConnections(limits.max_connections);
                     log.log_closed(peer, &error);
@@ -213,6 +263,8 @@ async fn dispatch_call<S: VarlinkService>(
 #[derive(Debug, Default)]
 struct ConnectionCloseLog {
     limiter: LogLimiter,
+    /// The reasons are logged as detail only.
+    is_detail: bool,
 }
 
 impl ConnectionCloseLog {
@@ -233,6 +285,8 @@ impl ConnectionCloseLog {
             reason
         {
             tracing::debug!(pid = peer.pid, %reason, "connection ended");
+        } else if self.is_detail {
+            tracing::debug!(pid = peer.pid, %reason, "closed a connection");
         } else if let Some(suppressed) = self.limiter.admit(Instant::now()) {
             let reason = DisplayText::new(&reason.to_string());
             let PeerCredentials { pid, uid, .. } = peer;

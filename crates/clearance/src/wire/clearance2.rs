@@ -114,6 +114,12 @@ pub struct Request {
     /// The last answer about this destination, if its rule has ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous: Option<Arc<PreviousAnswer>>,
+    /// The reason that a program in the sandbox gave: its own words, which may be untrue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<DisplayText>,
+    /// The reason with which the operator's approver left the question to a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approver: Option<DisplayText>,
 }
 
 impl Request {
@@ -159,6 +165,8 @@ impl Request {
             wider: Vec::new(),
             lifetimes: Vec::new(),
             previous: blocked.previous,
+            reason: blocked.reason,
+            approver: None,
         }
     }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `run`: one command in a default-deny sandbox, its questions answered here or elsewhere.
 
+mod approver;
 mod env_file;
 mod learnt_text;
 mod memory_size;
@@ -10,7 +11,8 @@ mod start_rules;
 mod summary;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ::tui::{Hotkey, TuiOptions};
 use anyhow::Context as _;
@@ -18,8 +20,8 @@ use clap::ValueEnum;
 use desktop::PopupDesktopConfig;
 use policy::ProfileName;
 use runner::{
-    HoldLimit, NetworkChoice, PopupChoice, PreparedRun, ProxySettings, ProxyUrlError, PublishSpec,
-    RunConfig, RunScreen,
+    ApproverConfig, HoldLimit, NetworkChoice, PopupChoice, PreparedRun, ProxySettings,
+    ProxyUrlError, PublishSpec, RunConfig, RunScreen,
 };
 use terok_clearance::{DestPattern, DestPatternError};
 use tracing::level_filters::LevelFilter;
@@ -31,6 +33,7 @@ use crate::environment::UserEnvironment;
 use crate::settings_files::read_organisation;
 use crate::{CommandContext, CommandError, CommandStatus, block_on};
 
+pub use approver::ApproverProgramError;
 pub use env_file::{EnvFileError, EnvLineProblem};
 pub use start_rules::TrustedFileRefusal;
 
@@ -97,6 +100,13 @@ terminal announces each question, unless you chose --ui desktop. Ctrl-G opens th
 question open. Ctrl-G twice is passed on to the command, and all other keys are the command's. With
 --hotkey KEY or the variable TEROK_CLEARANCE_HOTKEY it is another key: ctrl-X, alt-X or F1 to F24.
 Without a terminal, and with TERM=dumb, answer with `terok-clearance clearance` elsewhere.
+
+With --approver, each new question goes to a program of yours first: JSON at its standard input, and
+a verdict at its output: allow, deny or ask. Only `ask`, a failure or the time limit leaves it to
+you. The program runs outside of the sandbox, so that it must be one that the command cannot change:
+one of the system, or in the configuration directory. docs/approver.md has an example.
+
+The command can ask ahead of a connection: `terok-clearance request` inside the sandbox.
 
 Defaults for --allow, --hold, --ui and others stand in config.toml in ~/.config/terok-clearance;
 `terok-clearance config show` prints what counts and why, `config example` a file with every key.
@@ -175,6 +185,12 @@ pub struct Args {
     /// The key that shows the questions over the command, such as ctrl-g or f12 [default: ctrl-g].
     #[arg(long, value_name = "KEY")]
     hotkey: Option<Hotkey>,
+    /// Let a program of yours answer before you are asked; see below.
+    #[arg(long, value_name = "CMD")]
+    approver: Option<PathBuf>,
+    /// How long the program of --approver may take for a question [default: 10s].
+    #[arg(long, value_name = "SECONDS", value_parser = approver::parse_timeout)]
+    approver_timeout: Option<Duration>,
     #[command(flatten)]
     bell: BellArgs,
     /// Whether the command has a network: `none` gives it no connection and asks nothing.
@@ -347,6 +363,7 @@ fn run_config(
         })
     };
     let working_dir = std::env::current_dir().context("cannot find the working directory")?;
+    let approver = find_approver(&merged, environment)?;
     let rules = read_start_rules(&args, &merged, &working_dir, context)?;
     Ok(RunConfig {
         command: args.command,
@@ -365,6 +382,7 @@ fn run_config(
         check_server_names: merged.check_sni.value,
         limits: merged.limits,
         root_may_nest: args.nested,
+        approver,
         own_program: std::env::current_exe().ok(),
         network,
         hold: merged.hold.value,
@@ -390,6 +408,22 @@ fn run_config(
             RunUiChoice::Tui | RunUiChoice::None | RunUiChoice::Prompt => PopupChoice::Off,
         },
     })
+}
+
+/// Returns the approver, if there is one.
+fn find_approver(
+    merged: &MergedRun,
+    environment: &UserEnvironment,
+) -> Result<Option<ApproverConfig>, CommandError> {
+    let Some((program, arguments)) = merged.approver.split_first() else {
+        return Ok(None);
+    };
+    Ok(Some(ApproverConfig {
+        program: approver::find_approver(Path::new(program), environment)?,
+        arguments: arguments.to_vec(),
+        environment: approver::approver_environment(environment),
+        timeout: merged.approver_timeout,
+    }))
 }
 
 /// The host's names, `hosts(5)`.

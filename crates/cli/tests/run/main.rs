@@ -7,6 +7,8 @@
     reason = "a test fails by panicking, its helpers too"
 )]
 
+mod agent_requests;
+mod approver;
 mod behaviour;
 mod budgets;
 mod console;

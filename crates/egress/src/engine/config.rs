@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use names::ForwarderConfig;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
+use super::AheadQuery;
 use crate::hold_limit::HoldLimit;
 use crate::{LiveConnections, ProxySettings};
 
@@ -30,6 +31,11 @@ pub struct EgressConfig<P, N, D, S> {
     pub check_server_names: bool,
     /// The number of connected operators that answer.
     pub answerers: watch::Receiver<usize>,
+    /// The number of questions that the operator's approver decides at the moment. A new question
+    /// counts from the return of [`EgressSink::ask`](crate::EgressSink::ask).
+    pub approver: Option<watch::Receiver<usize>>,
+    /// Queries of programs in the sandbox.
+    pub ahead: Option<mpsc::Receiver<AheadQuery>>,
     /// An operator is about to connect: connections of the first seconds wait for it.
     pub expects_operator: bool,
     /// The connections that exist outside.

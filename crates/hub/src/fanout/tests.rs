@@ -186,6 +186,7 @@ impl FanoutHarness {
             zone: NetworkZone::Public,
             looked_up_as: None,
             previous: None,
+            reason: None,
         };
         let recorded = self.ledger.record(blocked, Timestamp::UNIX_EPOCH);
         let question = self.ledger.question(recorded.number).unwrap();

@@ -109,6 +109,7 @@ impl EventLineParser {
             zone: NetworkZone::Public,
             looked_up_as: None,
             previous: None,
+            reason: None,
         })
     }
 

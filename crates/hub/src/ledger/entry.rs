@@ -32,6 +32,8 @@ pub(super) struct LedgerEntry {
     in_flight: Option<Box<InFlightDecision>>,
     /// Boxed, because most questions hold no connection.
     waiting: Option<Box<WaitingConnections>>,
+    /// What an approver says. Boxed, because most questions have none.
+    approver_note: Option<Box<DisplayText>>,
     /// The bytes of the question's dossier; 0 for a dossier shared with an earlier question.
     dossier_bytes: usize,
     /// The result of the last [`Self::recompute_text_bytes`].
@@ -63,6 +65,7 @@ impl LedgerEntry {
             count: 1,
             in_flight: None,
             waiting: None,
+            approver_note: None,
             dossier_bytes: 0,
             text_bytes: 0,
             packet_hash: packet,
@@ -94,6 +97,10 @@ impl LedgerEntry {
         }
         if blocked.looked_up_as.is_some() {
             self.blocked.looked_up_as = blocked.looked_up_as;
+        }
+        // Once told, it stays: a line that a workload could change would delay the answer.
+        if self.blocked.reason.is_none() {
+            self.blocked.reason = blocked.reason;
         }
         if !blocked.dossier.is_empty() && blocked.dossier != self.blocked.dossier {
             self.blocked.dossier = blocked.dossier;
@@ -135,6 +142,13 @@ impl LedgerEntry {
             let is_empty = waiting == WaitingConnections::default();
             self.waiting = (!is_empty).then(|| Box::new(waiting));
         }
+        changed
+    }
+
+    /// Sets what an approver says. Returns `true` if the value changed.
+    pub(super) fn set_approver_note(&mut self, note: DisplayText) -> bool {
+        let changed = self.approver_note.as_deref() != Some(&note);
+        self.approver_note = Some(Box::new(note));
         changed
     }
 
@@ -228,6 +242,13 @@ impl LedgerEntry {
                     .looked_up_as
                     .iter()
                     .map(|name| name.as_str().len()),
+            )
+            .chain(
+                self.blocked
+                    .reason
+                    .iter()
+                    .chain(self.approver_note.as_deref())
+                    .map(|text| text.as_str().len()),
             )
             .chain([
                 self.blocked.address.as_str().len(),
@@ -437,6 +458,7 @@ impl<'a> LedgerQuestion<'a> {
             )
         };
         request.set_waiting(self.waiting());
+        request.approver = self.entry.approver_note.as_deref().cloned();
         request.wider = self.support.wider_names(self.blocked());
         request.lifetimes = self.support.offer.lifetimes.to_vec();
         request

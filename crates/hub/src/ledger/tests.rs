@@ -24,6 +24,7 @@ pub(super) fn blocked(container: &str, request: &str, dest: &str, port: u16) -> 
         zone: NetworkZone::Public,
         looked_up_as: None,
         previous: None,
+        reason: None,
     }
 }
 

@@ -96,7 +96,7 @@ fn identity_map(own_map: &str) -> String {
 
 /// Returns `true` for the machine's root user, also inside a user namespace: the kernel's settings
 /// are its files. It may change them without a capability.
-pub(crate) fn is_machine_root() -> bool {
+pub fn is_machine_root() -> bool {
     fs::metadata("/proc/sys/kernel").map_or_else(
         |_unreadable| geteuid().is_root(),
         |settings| settings.uid() == geteuid().as_raw(),

@@ -108,12 +108,9 @@ fn build_and_supervise(inputs: &InitInputs<'_>, control: &OwnedFd) -> Result<(),
         workload.as_fd(),
         calls.as_fd(),
     ];
-    kept.extend(plan.shared_sockets.iter().map(|socket| socket.file.as_fd()));
+    kept.extend(plan.socket_files().map(|file| file.as_fd()));
     sys::close_copies_except(&kept);
-    let shared = plan
-        .shared_sockets
-        .iter()
-        .map(|socket| socket.file.try_clone());
+    let shared = plan.socket_files().map(OwnedFd::try_clone);
     let broker = shared
         .collect::<Result<_, _>>()
         .and_then(|shared| Ok(SocketBroker::new(calls, shared)?))

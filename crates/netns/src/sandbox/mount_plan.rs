@@ -40,6 +40,8 @@ pub(crate) struct MountPlan {
     pub(crate) kept_paths: Vec<PathBuf>,
     /// The sockets to keep.
     pub(crate) shared_sockets: Vec<SharedSocket>,
+    /// The socket at another path inside, and that path.
+    pub(crate) placed_socket: Option<(SharedSocket, PathBuf)>,
     /// The file behind `/etc/resolv.conf`; it may be missing.
     pub(crate) resolv_conf: Option<PathBuf>,
 }
@@ -164,6 +166,16 @@ pub(crate) fn plan_mounts(
 }
 
 impl MountPlan {
+    /// Returns the open files of the sockets of the operator's side that the workload may connect
+    /// to.
+    pub(super) fn socket_files(&self) -> impl Iterator<Item = &OwnedFd> {
+        let placed = self.placed_socket.iter().map(|(socket, _)| socket);
+        self.shared_sockets
+            .iter()
+            .chain(placed)
+            .map(|socket| &socket.file)
+    }
+
     /// Returns `true` if the tree that contains `path` is replaced as a whole.
     fn is_replaced(&self, path: &Path) -> bool {
         if self.kept_paths.iter().any(|kept| path.starts_with(kept)) {

@@ -60,6 +60,12 @@ pub(super) fn build_mounts(inputs: &MountInputs<'_>) -> Result<(), InitFault> {
         .iter()
         .filter_map(|SharedSocket { path, .. }| Some((path, clone_mount_tree(path, "")?)));
     let sockets: Vec<_> = sockets.collect();
+    let placed = plan.placed_socket.as_ref().map(|(socket, shown_at)| {
+        let tree = clone_mount_tree(&socket.path, "");
+        let missing = InitFault::at_step(format!("finding {}", socket.path.display()));
+        Ok((tree.ok_or_else(|| missing(Errno::NOENT))?, shown_at))
+    });
+    let placed = placed.transpose()?;
 
     mount_dev(&nodes)?;
     mount_proc(inputs.may_nest, inputs.limits)?;
@@ -98,6 +104,9 @@ pub(super) fn build_mounts(inputs: &MountInputs<'_>) -> Result<(), InitFault> {
     for path in &plan.protected_dirs {
         restrict_at(path, MOUNT_ATTR_RDONLY, false)?;
     }
+    if let Some((tree, shown_at)) = &placed {
+        place_socket(tree, shown_at)?;
+    }
     write_resolv_conf(plan, inputs.resolvers, inputs.search_domains)?;
     write_hosts()?;
     plan.owned_copies.iter().try_for_each(OwnedCopy::lay)
@@ -111,6 +120,16 @@ fn show_socket(path: &Path, tree: &OwnedFd) -> Result<(), InitFault> {
     path.parent().map_or(Ok(()), create_directory)?;
     File::create(path).map_err(InitFault::at_step(format!("creating {}", path.display())))?;
     attach_mount_tree(tree, path)
+}
+
+/// Shows a socket at `path`, in a read-only file system of its own.
+fn place_socket(tree: &OwnedFd, path: &Path) -> Result<(), InitFault> {
+    let directory = path.parent().unwrap_or(path);
+    create_directory(directory)?;
+    mount_tmpfs(directory, 0o500, MountFlags::empty()).map_err(hide_fault(directory))?;
+    File::create(path).map_err(InitFault::at_step(format!("creating {}", path.display())))?;
+    attach_mount_tree(tree, path)?;
+    restrict_at(directory, MOUNT_ATTR_RDONLY, true)
 }
 
 /// The device files that programs expect. None gives access to a device.

@@ -43,6 +43,7 @@ fn request(id: &str, dest: &str, address: &str, port: u16) -> Arc<Request> {
         zone: NetworkZone::Public,
         looked_up_as: None,
         previous: None,
+        reason: None,
     };
     let scope = Scope {
         port: Some(port),

@@ -22,6 +22,8 @@ pub struct DialedPolicy {
     pub allows_bypass: bool,
     /// The internet is open from the start, for the operator with this description.
     pub open_for: Option<DisplayText>,
+    /// No program may answer in place of a person.
+    pub forbids_approver: bool,
 }
 
 /// The longest that an answer may last.

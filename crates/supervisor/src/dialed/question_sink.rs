@@ -15,6 +15,7 @@ use terok_clearance::{
     SandboxEvent, Timestamp,
 };
 
+use super::approver::ApproverQueue;
 use super::refusal_log::RefusalLog;
 use super::rules::DialedRules;
 use crate::TraceEvent;
@@ -28,6 +29,7 @@ pub(super) struct QuestionSink {
     rules: DialedRules,
     identity: QuestionIdentity,
     who_asks: WhoAsks,
+    approver: Option<ApproverQueue>,
     /// The list of the sandbox's sockets; `None` if it cannot be read.
     sockets_inside: Option<SocketDiag>,
     refusals: RefusalLog,
@@ -47,6 +49,7 @@ impl QuestionSink {
         rules: DialedRules,
         identity: QuestionIdentity,
         who_asks: WhoAsks,
+        approver: Option<ApproverQueue>,
         sockets_inside: OwnedFd,
     ) -> Self {
         Self {
@@ -57,6 +60,7 @@ impl QuestionSink {
             rules,
             identity,
             who_asks,
+            approver,
             refusals: RefusalLog::default(),
             next_request: first_number(Timestamp::now()),
         }
@@ -84,9 +88,13 @@ impl EgressSink for QuestionSink {
             zone: question.zone.question_zone(),
             looked_up_as: question.looked_up_as.cloned(),
             previous: self.rules.previous_answer(question.dest),
+            reason: question.reason.cloned(),
         };
         self.rules.emit_trace(TraceEvent::Asked(&blocked));
         self.hub.report(SandboxEvent::Blocked(blocked));
+        if let Some(approver) = &mut self.approver {
+            approver.submit(&request);
+        }
         // The socket of a refused connection is gone before it can be found.
         if question.is_held {
             let EgressQuestion { client, remote, .. } = *question;

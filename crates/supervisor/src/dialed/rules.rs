@@ -13,7 +13,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use egress::{
     AddressVerdict, DialedConnection, EgressPolicy, EgressVerdict, LiveConnections, RuleTag,
 };
-use policy::{BootInstant, PolicyRule, RuleId, RuleTable, RuleTableFull, RuleVerdict, TableRule};
+use policy::{
+    BootInstant, PolicyRule, RuleId, RuleOrigin, RuleTable, RuleTableFull, RuleVerdict, TableRule,
+};
 use terok_clearance::{
     DestPattern, DestZone, DisplayText, DomainName, HostPattern, PacketDest, PacketHost, PortRange,
     PreviousAnswer, Protocol, Timestamp,
@@ -133,6 +135,13 @@ impl DialedRules {
     /// Returns `true` if the internet is open from the start, to learn what the sandbox needs.
     pub(super) fn learns(&self) -> bool {
         self.shared.policy.open_for.is_some()
+    }
+
+    /// Returns where a rule in force comes from.
+    pub(super) fn origin_of(&self, rule: RuleId) -> Option<RuleOrigin> {
+        let state = self.lock_state();
+        let entry = state.table.get(rule)?;
+        Some(entry.rule.spec.origin.clone())
     }
 
     /// Returns the last answer about a destination, if its rule has ended.

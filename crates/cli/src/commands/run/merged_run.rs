@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The merge of the flags of `run` with variables, the user's file and the organisation's limits.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use ::tui::Hotkey;
 use anyhow::Context as _;
 use clap::ValueEnum as _;
 use policy::{ProfileName, ProfileNameError};
-use runner::{BellChoice, HoldLimit, RecordConfig, SandboxLimits};
+use runner::{ApproverConfig, BellChoice, HoldLimit, RecordConfig, SandboxLimits};
 use settings::{OrganisationPolicy, Setting, UserSettings};
 use terok_clearance::DestPattern;
 
@@ -42,6 +43,10 @@ pub(super) struct MergedRun {
     pub(super) required_profiles: Vec<ProfileName>,
     /// The profiles of the flags, else of the file.
     pub(super) profiles: Vec<ProfileName>,
+    /// The program that looks at each question first, and its arguments; empty without one.
+    pub(super) approver: Vec<OsString>,
+    /// The time that it may take.
+    pub(super) approver_timeout: Duration,
     /// The records of the run.
     pub(super) records: Vec<RecordConfig>,
     /// The run does not start without a record.
@@ -91,6 +96,24 @@ pub(super) fn merge_run(
             parse_profiles(of_file.map_or(&[][..], |profiles| &profiles.value))?
         } else {
             args.profile.clone()
+        },
+        approver: {
+            let of_file = file.approver.as_ref().map(|approver| &approver.value);
+            let of_file = of_file.into_iter().flatten().map(OsString::from);
+            let approver: Vec<_> = match &args.approver {
+                Some(program) => vec![program.into()],
+                None => of_file.collect(),
+            };
+            if let (Some(organisation), false) = (&organisation, approver.is_empty()) {
+                organisation.check_approver()?;
+            }
+            approver
+        },
+        approver_timeout: {
+            let of_file = file.approver_timeout.as_ref();
+            let of_file = of_file.map(|timeout| timeout.value.duration());
+            let timeout = args.approver_timeout.or(of_file);
+            timeout.unwrap_or(ApproverConfig::DEFAULT_TIMEOUT)
         },
         records: merged_records(args, environment, settings, organisation.as_deref())?,
         is_record_required: organisation

@@ -83,6 +83,9 @@ pub(super) fn read_start_rules(
         forbids_bypass: limits
             .and_then(|limits| limits.allow_bypass.as_ref())
             .is_some_and(|allowed| !allowed.value),
+        forbids_approver: limits
+            .and_then(|limits| limits.allow_approver.as_ref())
+            .is_some_and(|allowed| !allowed.value),
         learns: args.learn,
     })
 }

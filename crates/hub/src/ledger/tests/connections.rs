@@ -34,6 +34,7 @@ fn the_newest_name_that_led_to_an_address_is_shown_and_counted_as_text() {
         zone: NetworkZone::LocalNetwork,
         looked_up_as: Some(name.parse().unwrap()),
         previous: None,
+        reason: None,
         ..blocked("c", request, "192.168.1.20", 443)
     };
     let number = ledger.record(asked_as("c:1", "a.example"), at(1)).number;

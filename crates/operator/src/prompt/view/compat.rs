@@ -324,6 +324,7 @@ mod tests {
             zone: NetworkZone::Public,
             looked_up_as: None,
             previous: None,
+            reason: None,
         };
         let scope = Scope::until_removed(blocked.dest().clone());
         Event::Pending(Arc::new(Request::new(

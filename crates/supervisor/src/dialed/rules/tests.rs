@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use hub::ledger::{Ledger, QuestionTriple, RequestedScope};
 use hub::{Claim, DecisionEnforcer as _, ScopeSupport};
-use policy::{RuleOrigin, RuleSpec, RuleTerm};
+use policy::{RuleSpec, RuleTerm};
 use terok_clearance::wire::clearance2::{ExplainParameters, ExplainVerdict};
 use terok_clearance::{
     Action, BlockedPacket, Dossier, EnforcementOutcome, NetworkZone, RuleLifetime, Scope,
@@ -113,6 +113,7 @@ fn claim(name: &str, action: Action, change: impl FnOnce(&mut Scope)) -> Claim {
         zone: NetworkZone::Public,
         looked_up_as: None,
         previous: None,
+        reason: None,
     };
     ledger.record(blocked, now);
     let mut scope = Scope {
