@@ -12,6 +12,8 @@ use std::io::{self, ErrorKind, IsTerminal as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
+use shield_cli::ContainersConfPaths;
+
 use crate::args::ColorChoice;
 use crate::output::StreamColors;
 
@@ -92,6 +94,9 @@ pub struct UserEnvironment {
     logs_to_journal: bool,
     search_path: OsString,
     shield_state_dir: Option<PathBuf>,
+    shield_config_dir: Option<PathBuf>,
+    shield_data_dir: PathBuf,
+    home: PathBuf,
     session_bus_address: Option<OsString>,
     notify_events: Option<String>,
     hotkey: Option<String>,
@@ -143,6 +148,15 @@ impl UserEnvironment {
             logs_to_journal: set("JOURNAL_STREAM").is_some(),
             search_path: set("PATH").unwrap_or_else(|| DEFAULT_SEARCH_PATH.into()),
             shield_state_dir: set("TEROK_SHIELD_STATE_DIR").map(PathBuf::from),
+            shield_config_dir: set("TEROK_SHIELD_CONFIG_DIR").map(PathBuf::from),
+            shield_data_dir: match (directory("TEROK_ROOT"), uid) {
+                (Some(root), _) => root.join("shield"),
+                (None, 0) => PathBuf::from("/var/lib/terok/shield"),
+                (None, _) => directory("XDG_DATA_HOME")
+                    .unwrap_or_else(|| home.join(".local/share"))
+                    .join("terok/shield"),
+            },
+            home,
             session_bus_address: set("DBUS_SESSION_BUS_ADDRESS"),
             // An empty value means no popups, unlike an unset variable.
             notify_events: variable("TEROK_CLEARANCE_NOTIFY_EVENTS")
@@ -209,6 +223,39 @@ impl UserEnvironment {
     /// Returns the root of the state directories of `terok-shield`, `TEROK_SHIELD_STATE_DIR`.
     pub fn shield_state_dir(&self) -> Option<&Path> {
         self.shield_state_dir.as_deref()
+    }
+
+    /// Returns the root of the state directories: `TEROK_SHIELD_STATE_DIR`, else
+    /// `terok/shield` in the user's directory of state.
+    pub fn shield_state_root(&self) -> PathBuf {
+        let users = || self.state_dir.with_file_name("terok").join("shield");
+        self.shield_state_dir.clone().unwrap_or_else(users)
+    }
+
+    /// Returns the directory of `config.yml` and the profiles of `terok-shield`.
+    pub fn shield_config_root(&self) -> PathBuf {
+        let users = || self.config_dir.with_file_name("terok").join("shield");
+        self.shield_config_dir.clone().unwrap_or_else(users)
+    }
+
+    /// Returns the directory of the hooks of `terok-shield`.
+    pub fn shield_data_dir(&self) -> &Path {
+        &self.shield_data_dir
+    }
+
+    /// Returns the configuration files of podman.
+    pub fn containers_conf(&self) -> ContainersConfPaths {
+        ContainersConfPaths {
+            user: self.config_dir.with_file_name("containers/containers.conf"),
+            system: [
+                "/etc/containers/containers.conf",
+                "/usr/share/containers/containers.conf",
+            ]
+            .map(PathBuf::from)
+            .into(),
+            is_root: self.uid == 0,
+            home: self.home.clone(),
+        }
     }
 
     /// Returns the kinds of popups, `TEROK_CLEARANCE_NOTIFY_EVENTS`.

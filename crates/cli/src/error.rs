@@ -13,6 +13,7 @@ use hub::HubServeError;
 use reader::NflogOwner;
 use reader::daemon::{AttachError, ReaderDaemonError};
 use runner::{ProxyVariableError, RunError};
+use shield_cli::ShieldVerbError;
 use simple_clearance::SimpleClearanceError;
 use supervisor::SupervisorStartError;
 use terok_clearance::client::HubError;
@@ -121,6 +122,9 @@ pub enum CommandError {
     /// `serve` or `serve-verdict` failed.
     #[error(transparent)]
     Service(#[from] ServiceError),
+    /// A verb of `shield` failed.
+    #[error(transparent)]
+    Shield(#[from] ShieldVerbError),
     /// `simple-clearance` failed.
     #[error(transparent)]
     SimpleClearance(#[from] SimpleClearanceError),
@@ -174,6 +178,7 @@ impl CommandError {
         match self {
             Self::Output(error) => matches!(error, OutputError::Closed),
             Self::Demo(DemoError::WriteOutput(error))
+            | Self::Shield(ShieldVerbError::WriteOutput(error))
             | Self::Reader(ReaderDaemonError::Write(error))
             | Self::SimpleClearance(SimpleClearanceError::WriteOutput(error)) => {
                 error.kind() == io::ErrorKind::BrokenPipe

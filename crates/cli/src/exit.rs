@@ -13,6 +13,7 @@ use reader::daemon::AttachError;
 use runner::{PublishError, RunError, RunOutcome};
 use rustix::io::Errno;
 use rustix::termios::{Termios, tcgetattr};
+use shield_cli::{FindContainerError, ShieldVerbError};
 use simple_clearance::SimpleClearanceError;
 use supervisor::SupervisorStartError;
 use terok_clearance::socket::SocketBindError;
@@ -135,6 +136,10 @@ pub(crate) fn report_error(error: &CommandError, context: &CommandContext) -> Co
             "status": status.0,
         });
         context.output.print_error_line(&object.to_string());
+    } else if context.program_name == ProgramName::Shield {
+        // The form of the Python program; verdict helpers show the start of it.
+        let message = format!("Error: {}", error.message());
+        context.output.print_error_line(&message);
     } else {
         context.output.print_error(&error.message(), &hints);
     }
@@ -247,6 +252,7 @@ fn explain(error: &CommandError) -> (CommandStatus, Vec<String>) {
             &["a file of variables has lines KEY=VALUE, KEY for your own value, and # comments"],
         ),
         CommandError::Service(_) => advise(CommandStatus::INTERNAL, &[]),
+        CommandError::Shield(error) => advise(CommandStatus::FAILURE, shield_hints(error)),
         CommandError::SimpleClearance(error) => {
             advise(CommandStatus::FAILURE, simple_clearance_hints(error))
         }
@@ -348,6 +354,16 @@ fn publish_hint(error: &PublishError) -> Option<&'static str> {
             Some("`ip address` lists the addresses of this machine; 0.0.0.0 stands for all")
         }
         _ => None,
+    }
+}
+
+const fn shield_hints(error: &ShieldVerbError) -> &'static [&'static str] {
+    match error {
+        ShieldVerbError::Find(FindContainerError::NoAnnotation { .. }) => {
+            &["--state-dir takes the directory that contains `containers`, if its state is there"]
+        }
+        ShieldVerbError::NotRunning(_) => &["`podman start` starts it; its hooks load the rules"],
+        _ => &[],
     }
 }
 

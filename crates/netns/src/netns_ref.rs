@@ -68,6 +68,16 @@ pub fn set_packet_mark(socket: &impl AsFd, mark: u32) -> io::Result<()> {
     sys::set_mark(socket.as_fd(), mark)
 }
 
+/// The open files of a foreign network namespace and of the user namespace to enter before it, for
+/// a program such as `nsenter(1)`.
+#[derive(Debug)]
+pub struct NamespaceFiles {
+    /// The network namespace.
+    pub net: OwnedFd,
+    /// The owning user namespace; `None` if the caller is inside already.
+    pub user: Option<OwnedFd>,
+}
+
 /// A network namespace in which sockets can be opened.
 #[derive(Debug)]
 pub enum NetnsRef {
@@ -121,6 +131,18 @@ impl NetnsRef {
             });
         }
         Ok(sys::into_netlink_socket(self.open_socket(spec)?))
+    }
+
+    /// Opens the files of the namespace, or returns `None` if the caller is inside already.
+    ///
+    /// The files keep the namespace alive and belong to it even if the process ends and its id is
+    /// used again.
+    pub fn open_files(&self) -> Result<Option<NamespaceFiles>, EnterError> {
+        let Some(net) = self.foreign_netns()? else {
+            return Ok(None);
+        };
+        let user = owning_userns_to_enter(&net)?;
+        Ok(Some(NamespaceFiles { net, user }))
     }
 
     /// Returns the namespace file, or `None` if the caller is inside already.

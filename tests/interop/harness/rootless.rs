@@ -169,7 +169,12 @@ impl Rootless {
             "--json",
         ];
         let arguments = self.done(self.shield(&prepare)).await;
-        let arguments: Vec<String> = serde_json::from_str(&arguments).unwrap();
+        self.create_with(name, &arguments).await
+    }
+
+    /// Makes a container that sleeps, with the arguments that `prepare --json` printed.
+    pub(crate) async fn create_with(&self, name: &str, arguments: &str) -> Container {
+        let arguments: Vec<String> = serde_json::from_str(arguments).unwrap();
         let mut create = self.podman(&["create"]);
         create.args(arguments).args([IMAGE, "/bin/sh", "-c"]);
         create.arg("while :; do sleep 1000; done");

@@ -83,9 +83,13 @@ const fn prompt_format(context: &CommandContext) -> OutputFormat {
     match (context.json, context.program_name) {
         (true, _) => OutputFormat::Json,
         (false, ProgramName::Hub) => OutputFormat::Compat,
-        (false, ProgramName::Clearance | ProgramName::Notify | ProgramName::Notifier) => {
-            OutputFormat::Text
-        }
+        (
+            false,
+            ProgramName::Clearance
+            | ProgramName::Shield
+            | ProgramName::Notify
+            | ProgramName::Notifier,
+        ) => OutputFormat::Text,
     }
 }
 

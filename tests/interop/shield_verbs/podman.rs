@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Real rootless containers, with hooks and firewall of the Python package.
+
+use crate::harness::{Rootless, Stack};
+
+const STACK: Stack = Stack::V0_8_1;
+const STATE: &str = "/run/user/1000/state";
+
+#[tokio::test]
+async fn our_verbs_manage_what_their_hooks_prepared() {
+    let machine = Rootless::new(STACK).await;
+    let container = machine.create("box").await;
+    machine.start(&container).await;
+    let id = container.id.to_string();
+    let ours = async |args: &[&str]| {
+        let args = [&["shield"][..], args].concat();
+        machine.done(machine.ours(&args)).await
+    };
+    let theirs = async |args: &[&str]| machine.done(machine.shield(args)).await;
+    assert_eq!(ours(&["status", "box"]).await, "up\n");
+    let allowed = ours(&["allow", "box", "203.0.113.7"]).await;
+    assert_eq!(allowed, "Allowed 203.0.113.7 -> 203.0.113.7 for box\n");
+    let set = "t40_project_allow_v4";
+    assert_eq!(machine.set(&container, set).await, ["203.0.113.7"]);
+    ours(&["down", "box", "--container-id", &id]).await;
+    assert_eq!(theirs(&["status", "box"]).await, "down\n");
+    theirs(&["up", "box", "--container-id", &id]).await;
+    assert_eq!(ours(&["status", "box"]).await, "up\n");
+    assert_eq!(machine.set(&container, set).await, ["203.0.113.7"]);
+    ours(&["deny", "box", "203.0.113.7"]).await;
+    assert_eq!(machine.set(&container, set).await, [""; 0]);
+    ours(&["quarantine", "box"]).await;
+    assert_eq!(theirs(&["status", "box"]).await, "quarantine\n");
+    ours(&["up", "box", "--container-id", &id]).await;
+    let ours_by_id = ours(&["status", &id[..12]]).await;
+    assert_eq!(ours_by_id, "up\n");
+    let environment = ours(&["check-environment"]).await;
+    let words: Vec<_> = environment.lines().skip(1).take(2).collect();
+    assert_eq!(words, ["hooks=global", "health=ok"]);
+    machine.stop(&container).await;
+    assert_eq!(ours(&["status", "box"]).await, "offline\n");
+}
+
+#[tokio::test]
+async fn a_container_that_we_prepare_is_started_by_their_hooks() {
+    let machine = Rootless::new(STACK).await;
+    let prepare = |name: &'static str| {
+        [
+            "--state-dir",
+            STATE,
+            "prepare",
+            name,
+            "--profiles",
+            "nothing",
+            "--json",
+        ]
+    };
+    let ours = [&["shield"][..], &prepare("box")].concat();
+    let ours = machine.done(machine.ours(&ours)).await;
+    let theirs = machine.done(machine.shield(&prepare("other"))).await;
+    assert_eq!(ours, theirs.replace("other", "box"));
+    let container = machine.create_with("box", &ours).await;
+    machine.start(&container).await;
+    let status = machine.done(machine.shield(&["status", "box"])).await;
+    assert_eq!(status, "up\n");
+}
