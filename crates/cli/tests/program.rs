@@ -206,6 +206,7 @@ fn help_has_descriptions_and_examples() {
         "reader",
         "serve",
         "serve-verdict",
+        "shield",
         "tui",
         "watch",
     ] {
@@ -513,6 +514,40 @@ fn under_the_name_of_the_hub_it_has_the_hubs_commands() {
     assert!(text(&gone.stderr).contains("nothing was installed"));
     assert_eq!(run(&["preview"]).status.code(), Some(2));
     assert!(run(&["serve", "--help"]).status.success());
+}
+
+#[test]
+fn under_the_name_of_terok_shield_it_has_the_verbs() {
+    let session = Session::new();
+    let shield = session.socket("terok-shield");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_terok-clearance"), &shield).unwrap();
+    let run = |args: &[&str]| {
+        let mut command = Command::new(&shield);
+        let home = session.directory.path();
+        let command = command.args(args).env_clear().env("HOME", home);
+        command.output().unwrap()
+    };
+    let help = run(&[]);
+    assert_eq!(help.status.code(), Some(0));
+    insta::assert_snapshot!("help-terok-shield", text(&help.stdout));
+    let profiles = run(&["profiles"]);
+    assert!(text(&profiles.stdout).contains("dev-standard\n"));
+    let refused = run(&["logs", "--container", "../x"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert_eq!(
+        text(&refused.stderr),
+        "Error: Unsafe container name: \"../x\"\n"
+    );
+    let setup = run(&["setup"]);
+    assert_eq!(setup.status.code(), Some(1));
+    assert!(text(&setup.stderr).starts_with("Error: `setup` installs no hooks"));
+    let json = run(&["--json", "profiles"]);
+    assert_eq!(json.status.code(), Some(2));
+    assert_eq!(run(&["serve"]).status.code(), Some(2));
+    // The same verbs of the program under its own name.
+    let own = session.run(&["shield", "preview", "--disengage"]);
+    assert_eq!(text(&own.stderr), "error: --disengage requires --down\n");
+    assert_eq!(session.run(&["shield"]).status.code(), Some(0));
 }
 
 #[test]

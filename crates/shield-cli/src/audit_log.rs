@@ -182,7 +182,11 @@ mod tests {
         assert_eq!(of_a(0), "");
         let all = |count| shown(tail_all_events(place.path(), count));
         assert_eq!(all(9), "[] {\"ts\": \"1\"} {\"ts\": \"2\"} {\"ts\": \"3\"}");
-        assert_eq!(all(1), "{\"ts\": \"1\"}", "the last of each, then the last of all");
+        assert_eq!(
+            all(1),
+            "{\"ts\": \"1\"}",
+            "the last of each, then the last of all"
+        );
         assert_eq!(shown(tail_all_events(Path::new("/nonexistent"), 9)), "");
     }
 }

@@ -274,7 +274,8 @@ mod tests {
             fs::write(hooks.join(name), descriptor.to_string()).unwrap();
         }
         assert!(problem().contains("does not name the directory"));
-        conf.add_hooks_directory(&hooks).unwrap();
+        let line = format!("[engine]\nhooks_dir = [\"{}\"]\n", hooks.display());
+        fs::write(&conf.user, line).unwrap();
         assert_eq!(problem(), "");
         fs::remove_file(&path).unwrap();
         assert!(problem().contains("is gone"));

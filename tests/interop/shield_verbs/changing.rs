@@ -7,6 +7,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::UnixListener;
 
 use super::{By, ID, ShieldHost};
+use crate::harness::Running;
 
 /// A day of a container: each verb, and `BOX` for its name.
 const VERBS: [&[&str]; 20] = [
@@ -147,6 +148,94 @@ async fn learnt_addresses_outlive_down_and_up_and_not_reset() {
     let rules = host.rules(&ours).await;
     assert!(!rules.contains("203.0.113.30"), "{rules}");
     assert_eq!(rules, host.rules(&theirs).await);
+}
+
+/// Starts dnsmasq under the path by which it was called, as the root of these namespaces.
+const DNSMASQ: &str = r#"#!/bin/bash
+exec -a "$0" /usr/sbin/dnsmasq --user=root --group= "$@"
+"#;
+
+#[tokio::test]
+async fn dnsmasq_learns_a_changed_name_the_same() {
+    let host = ShieldHost::new();
+    host.program("dnsmasq", DNSMASQ);
+    let ours = host.start("ours").await;
+    let theirs = host.start("theirs").await;
+    let read = |name: &str, file: &str| {
+        std::fs::read_to_string(host.state(name).join(file))
+            .unwrap()
+            .replace(name, "NAME")
+    };
+    let mut pids = Vec::new();
+    for (by, container) in [(By::Ours, &ours), (By::Theirs, &theirs)] {
+        let state = host.state(container.name);
+        let conf = format!(
+            "listen-address=127.0.0.1\nport=53\nbind-interfaces\nno-resolv\nlog-queries\n\
+             log-facility={0}/dnsmasq.log\npid-file={0}/dnsmasq.pid\n",
+            state.display()
+        );
+        let program = host.path().join("dnsmasq");
+        for (file, text) in [
+            ("dns.tier", "dnsmasq-live\n".to_owned()),
+            ("dnsmasq.conf", conf),
+            ("dnsmasq.command", "dnsmasq\n".to_owned()),
+            ("dnsmasq.bin", format!("{}\n", program.display())),
+        ] {
+            std::fs::write(state.join(file), text).unwrap();
+        }
+        let pid = container.process.pid().as_raw_nonzero().to_string();
+        let mut nsenter = host.place.command("nsenter");
+        nsenter.args(["--net", "--target", &pid]).arg(&program);
+        nsenter.arg(format!("--conf-file={}/dnsmasq.conf", state.display()));
+        assert!(Running::start(&mut nsenter).end().await.status.success());
+        let first = read(container.name, "dnsmasq.pid");
+        host.done(by, &["up", container.name, "--container-id", ID])
+            .await;
+        host.done(by, &["allow", container.name, "one.example"])
+            .await;
+        host.done(by, &["deny", container.name, "two.example"])
+            .await;
+        host.done(by, &["allow", container.name, "203.0.113.9"])
+            .await;
+        let second = read(container.name, "dnsmasq.pid");
+        assert_ne!(first, second, "it was restarted");
+        // A process that nobody has waited for has no arguments any more.
+        let arguments = std::fs::read(format!("/proc/{}/cmdline", first.trim()));
+        assert!(
+            arguments.unwrap_or_default().is_empty(),
+            "the first one has ended"
+        );
+        pids.push(second.trim().to_owned());
+    }
+    let lines = |name: &str| -> Vec<String> {
+        read(name, "dnsmasq.conf")
+            .lines()
+            .skip(1)
+            .map(str::to_owned)
+            .collect()
+    };
+    assert_eq!(lines("ours"), lines("theirs"));
+    let has = |line: &str| lines("ours").iter().any(|own| own.starts_with(line));
+    assert!(
+        has("nftset=/one.example/") && has("local=/two.example/"),
+        "{:?}",
+        lines("ours")
+    );
+    assert_eq!(read("ours", "dnsmasq.bin"), read("theirs", "dnsmasq.bin"));
+    assert_eq!(host.files("ours"), host.files("theirs"));
+    // A dnsmasq that does not start again opens nothing.
+    host.program("dnsmasq", "#!/bin/sh\necho 'no start' >&2; exit 1\n");
+    let (rules, files) = (host.rules(&ours).await, host.files("ours"));
+    let ended = host.verb(By::Ours, &["allow", "ours", "two.example"]).await;
+    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+    assert!(
+        ended.errors.contains("dnsmasq does not start again"),
+        "{ended:?}"
+    );
+    assert_eq!(host.rules(&ours).await, rules);
+    assert_eq!(host.files("ours"), files);
+    let theirs = rustix::process::Pid::from_raw(pids[1].parse().unwrap()).unwrap();
+    rustix::process::kill_process(theirs, rustix::process::Signal::KILL).unwrap();
 }
 
 #[tokio::test]

@@ -54,7 +54,7 @@ Environment:
   TEROK_SHIELD_CONFIG_DIR    directory of config.yml and profiles [default: ~/.config/terok/shield]")]
 pub struct Args {
     /// Root of the state directories, in place of the annotations of containers
-    #[arg(long, value_name = "DIR", global = true, help_heading = "Options")]
+    #[arg(long, value_name = "DIR", global = true)]
     state_dir: Option<PathBuf>,
     /// Print the versions of this program and of podman
     #[arg(long)]

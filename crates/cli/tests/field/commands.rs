@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::harness::{ProgramOutput, UserSession, output_of};
 
 /// Every command that people see, with arguments that its parser takes, and whether it has `--json`.
-const COMMANDS: [(&str, &[&str], bool); 20] = [
+const COMMANDS: [(&str, &[&str], bool); 21] = [
     ("allow", &["web:1"], true),
     ("clearance", &[], true),
     ("completions", &["bash"], false),
@@ -30,6 +30,7 @@ const COMMANDS: [(&str, &[&str], bool); 20] = [
     ),
     ("serve", &[], false),
     ("serve-verdict", &[], false),
+    ("shield", &["profiles"], false),
     ("simple-clearance", &["web"], true),
     ("supervise", &["--pid", "4194304"], true),
     ("tui", &[], false),
