@@ -44,12 +44,12 @@ esac
 "#;
 
 /// Stands in for a name server.
-const DIG: &str = r#"#!/bin/sh
+const DIG: &str = r"#!/bin/sh
 case $2 in
   one.example) echo 203.0.113.1 ;;
   two.example) echo alias.example.; echo 203.0.113.2; echo 2001:db8::2 ;;
 esac
-"#;
+";
 
 /// Which program performs a verb.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

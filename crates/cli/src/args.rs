@@ -288,13 +288,12 @@ fn single_command(
 
 /// Returns the help of `shield`, or of `terok-shield`.
 pub(crate) fn shield_help(name: ProgramName) -> String {
-    let mut parser = match name {
-        ProgramName::Shield => build_parser(name),
-        _ => {
-            let mut whole = CliArgs::command();
-            whole.build();
-            whole.find_subcommand("shield").cloned().unwrap_or_default()
-        }
+    let mut parser = if name == ProgramName::Shield {
+        build_parser(name)
+    } else {
+        let mut whole = CliArgs::command();
+        whole.build();
+        whole.find_subcommand("shield").cloned().unwrap_or_default()
     };
     parser.render_long_help().to_string()
 }

@@ -6,13 +6,13 @@
     reason = "the only module that reads the environment"
 )]
 
+mod shield_paths;
+
 use std::ffi::OsString;
 use std::fs::DirBuilder;
 use std::io::{self, ErrorKind, IsTerminal as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-
-use shield_cli::ContainersConfPaths;
 
 use crate::args::ColorChoice;
 use crate::output::StreamColors;
@@ -223,39 +223,6 @@ impl UserEnvironment {
     /// Returns the root of the state directories of `terok-shield`, `TEROK_SHIELD_STATE_DIR`.
     pub fn shield_state_dir(&self) -> Option<&Path> {
         self.shield_state_dir.as_deref()
-    }
-
-    /// Returns the root of the state directories: `TEROK_SHIELD_STATE_DIR`, else
-    /// `terok/shield` in the user's directory of state.
-    pub fn shield_state_root(&self) -> PathBuf {
-        let users = || self.state_dir.with_file_name("terok").join("shield");
-        self.shield_state_dir.clone().unwrap_or_else(users)
-    }
-
-    /// Returns the directory of `config.yml` and the profiles of `terok-shield`.
-    pub fn shield_config_root(&self) -> PathBuf {
-        let users = || self.config_dir.with_file_name("terok").join("shield");
-        self.shield_config_dir.clone().unwrap_or_else(users)
-    }
-
-    /// Returns the directory of the hooks of `terok-shield`.
-    pub fn shield_data_dir(&self) -> &Path {
-        &self.shield_data_dir
-    }
-
-    /// Returns the configuration files of podman.
-    pub fn containers_conf(&self) -> ContainersConfPaths {
-        ContainersConfPaths {
-            user: self.config_dir.with_file_name("containers/containers.conf"),
-            system: [
-                "/etc/containers/containers.conf",
-                "/usr/share/containers/containers.conf",
-            ]
-            .map(PathBuf::from)
-            .into(),
-            is_root: self.uid == 0,
-            home: self.home.clone(),
-        }
     }
 
     /// Returns the kinds of popups, `TEROK_CLEARANCE_NOTIFY_EVENTS`.

@@ -6,15 +6,15 @@ use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use netns::ProcessHandle;
 use rustix::process::Signal;
 use tokio::time::timeout;
 
-use crate::container_firewall::ContainerFirewall;
 use crate::effective_policy::EffectivePolicy;
+use crate::namespace_firewall::NamespaceFirewall;
 use crate::program_runner::{ProgramError, ProgramRunner};
 use crate::ruleset_text::ALLOW_SET;
 use crate::state_bundle::{
@@ -101,11 +101,11 @@ pub(crate) fn dnsmasq_config(
         lines.push(format!("log-facility={}", bundle.dnsmasq_log().display()));
     }
     if values.fills_sets {
-        lines.extend(allowed.iter().filter_map(|name| dnsmasq_name(name)).map(|name| {
-            format!(
-                "nftset=/{name}/4#inet#terok_shield#{ALLOW_SET}_v4,6#inet#terok_shield#{ALLOW_SET}_v6"
-            )
-        }));
+        let set =
+            |family: &str, number: u8| format!("{number}#inet#terok_shield#{ALLOW_SET}_{family}");
+        let sets = format!("{},{}", set("v4", 4), set("v6", 6));
+        let names = allowed.iter().filter_map(|name| dnsmasq_name(name));
+        lines.extend(names.map(|name| format!("nftset=/{name}/{sets}")));
     }
     allowed.extend(policy.override_names());
     lines.extend(deny_lines(&allowed, &denied, values.upstream));
@@ -163,7 +163,7 @@ fn dnsmasq_name(name: &str) -> Option<String> {
 /// that it is read. Does nothing if the container has none.
 pub(crate) async fn restart_dnsmasq(
     runner: &ProgramRunner,
-    firewall: &ContainerFirewall,
+    firewall: &NamespaceFirewall,
     bundle: &StateBundle,
     policy: &EffectivePolicy,
 ) -> Result<(), DnsmasqError> {
@@ -181,12 +181,9 @@ pub(crate) async fn restart_dnsmasq(
         }
     };
     let previous = read_file(&bundle.dnsmasq_conf())?.unwrap_or_default();
-    let listen = previous
-        .lines()
-        .find_map(|line| line.strip_prefix("listen-address=")?.trim().parse().ok());
     let values = DnsmasqValues {
         upstream,
-        listen: listen.unwrap_or(LOOPBACK),
+        listen: listen_address(&previous).unwrap_or(LOOPBACK),
         logs_queries: previous.contains("log-queries"),
         fills_sets: bundle
             .read_dns_tier()
@@ -196,23 +193,74 @@ pub(crate) async fn restart_dnsmasq(
         &bundle.dnsmasq_conf(),
         &dnsmasq_config(bundle, policy, &values),
     )?;
+    let program = find_program(runner, bundle)?;
+    terminate(&process).await?;
+    launch(firewall, bundle, &program).await
+}
+
+/// Starts the dnsmasq of a container whose state directory has a configuration for it, unless it
+/// runs.
+pub(crate) async fn start_dnsmasq(
+    runner: &ProgramRunner,
+    firewall: &NamespaceFirewall,
+    bundle: &StateBundle,
+) -> Result<(), DnsmasqError> {
+    let Some(config) = read_file(&bundle.dnsmasq_conf())? else {
+        return Ok(());
+    };
+    if read_pid(bundle).is_some_and(|pid| is_dnsmasq_of(pid, bundle)) {
+        return Ok(());
+    }
+    let listen = listen_address(&config).filter(|address| !address.is_loopback());
+    if let Some(listen) = listen {
+        // A microVM has a loopback interface of its own, and reaches this address instead.
+        let address = format!("{listen}/32");
+        let arguments = ["address", "replace", &address, "dev", "lo"].map(OsStr::new);
+        let output = firewall.run_inside("ip", &arguments, None).await;
+        output.map_err(DnsmasqError::Start)?;
+    }
+    let program = find_program(runner, bundle)?;
+    launch(firewall, bundle, &program).await
+}
+
+/// Ends the dnsmasq of a container, if it runs.
+pub(crate) async fn stop_dnsmasq(bundle: &StateBundle) -> Result<(), DnsmasqError> {
+    let Some(pid) = read_pid(bundle) else {
+        return Ok(());
+    };
+    if let Ok(process) = ProcessHandle::open(pid)
+        && is_dnsmasq_of(pid, bundle)
+    {
+        terminate(&process).await?;
+    }
+    Ok(remove_file(&bundle.dnsmasq_pid())?)
+}
+
+fn find_program(runner: &ProgramRunner, bundle: &StateBundle) -> Result<PathBuf, DnsmasqError> {
     let command = read_word(&bundle.dnsmasq_command())?;
     let command = command.unwrap_or_else(|| "dnsmasq".to_owned());
-    let program = if command.starts_with('/') {
-        PathBuf::from(&command)
-    } else {
-        runner.require(&command).map_err(DnsmasqError::Start)?
-    };
-    terminate(&process).await?;
+    runner.require(&command).map_err(DnsmasqError::Start)
+}
+
+fn listen_address(config: &str) -> Option<IpAddr> {
+    let mut lines = config.lines();
+    lines.find_map(|line| line.strip_prefix("listen-address=")?.trim().parse().ok())
+}
+
+async fn launch(
+    firewall: &NamespaceFirewall,
+    bundle: &StateBundle,
+    program: &Path,
+) -> Result<(), DnsmasqError> {
     remove_file(&bundle.dnsmasq_pid())?;
     write_file(&bundle.dnsmasq_bin(), &format!("{}\n", program.display()))?;
-    start(firewall, bundle, &program).await
+    start(firewall, bundle, program).await
 }
 
 async fn start(
-    firewall: &ContainerFirewall,
+    firewall: &NamespaceFirewall,
     bundle: &StateBundle,
-    program: &std::path::Path,
+    program: &Path,
 ) -> Result<(), DnsmasqError> {
     let mut option = OsString::from("--conf-file=");
     option.push(bundle.dnsmasq_conf());

@@ -17,10 +17,10 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::audit_log::{ShieldAuditEvent, ShieldAuditLog};
-use crate::container_firewall::{ContainerFirewall, FirewallError, is_supervised};
 use crate::containers_conf::{ContainersConfPaths, slirp_gateways};
 use crate::dns_tier::DnsTier;
 use crate::file_config::ShieldFileConfig;
+use crate::namespace_firewall::{FirewallError, NamespaceFirewall, is_supervised};
 use crate::podman_host::PodmanHost;
 use crate::posture::ShieldPosture;
 use crate::program_runner::ProgramRunner;
@@ -165,12 +165,12 @@ impl ContainerShield {
         })
     }
 
-    fn open_firewall(&self) -> Result<ContainerFirewall, ShieldVerbError> {
+    fn open_firewall(&self) -> Result<NamespaceFirewall, ShieldVerbError> {
         let pid = self
             .podman
             .pid
             .ok_or_else(|| ShieldVerbError::NotRunning(self.name.clone()))?;
-        Ok(ContainerFirewall::open(self.host.runner.clone(), pid)?)
+        Ok(NamespaceFirewall::open(self.host.runner.clone(), pid)?)
     }
 
     /// Waits until no other verb of this program changes the container.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Reads two lists of podman's `containers.conf`.
+//! Reads two lists of podman's `containers.conf`, and adds to one of them.
 //!
 //! The files are TOML. Only the lists `hooks_dir` and `network_cmd_options` of the section
 //! `[engine]` are read, as arrays of plain strings or as one string.
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use terok_clearance::IpPrefix;
 
-use crate::state_bundle::read_file;
+use crate::state_bundle::{StateBundleError, read_file, write_file};
 
 /// The configuration files of podman.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +47,16 @@ impl ContainersConfPaths {
         own.hooks_directories()
             .iter()
             .any(|known| known == directory)
+    }
+
+    /// Adds `directory` to the hooks directories of the user's file, with all other lines as they
+    /// are.
+    pub(crate) fn add_hooks_directory(&self, directory: &Path) -> Result<(), StateBundleError> {
+        if self.user_has_hooks_directory(directory) {
+            return Ok(());
+        }
+        let text = read_file(&self.user)?.unwrap_or_default();
+        write_file(&self.user, &with_hooks_directory(&text, directory))
     }
 }
 
@@ -152,6 +162,27 @@ fn quoted_strings(value: &str) -> Vec<String> {
     found
 }
 
+fn with_hooks_directory(text: &str, directory: &Path) -> String {
+    let directory = directory.display();
+    if let Some(range) = find_value(text, "hooks_dir") {
+        let mut all = text
+            .get(range.clone())
+            .map_or_else(Vec::new, quoted_strings);
+        all.push(directory.to_string());
+        let all: Vec<_> = all.iter().map(|path| format!("\"{path}\"")).collect();
+        let mut changed = text.to_owned();
+        changed.replace_range(range, &format!("[{}]", all.join(", ")));
+        return changed;
+    }
+    let line = format!("hooks_dir = [\"{directory}\"]");
+    let mut lines: Vec<&str> = text.lines().collect();
+    match lines.iter().position(|other| other.trim() == "[engine]") {
+        Some(at) => lines.insert(at.saturating_add(1), &line),
+        None => lines.extend(["[engine]", &line]),
+    }
+    lines.join("\n") + "\n"
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,6 +204,35 @@ mod tests {
             &[],
         );
         check("[engine]\nhooks_dir = [\"/a\"", &[]);
+    }
+
+    #[test]
+    fn a_directory_is_added_and_all_else_stays() {
+        let add = |text: &str| {
+            let changed = with_hooks_directory(text, Path::new("/new"));
+            assert!(
+                parse_list(&changed, "hooks_dir").contains(&"/new".to_owned()),
+                "{changed}"
+            );
+            changed
+        };
+        assert_eq!(add(""), "[engine]\nhooks_dir = [\"/new\"]\n");
+        assert_eq!(
+            add("[containers]\na = 1\n"),
+            "[containers]\na = 1\n[engine]\nhooks_dir = [\"/new\"]\n"
+        );
+        assert_eq!(
+            add("# mine\n[engine]\nruntime = \"crun\" # x\n"),
+            "# mine\n[engine]\nhooks_dir = [\"/new\"]\nruntime = \"crun\" # x\n"
+        );
+        assert_eq!(
+            add("[engine]\nhooks_dir = [\"/a\"] # x\nb = 1\n"),
+            "[engine]\nhooks_dir = [\"/a\", \"/new\"] # x\nb = 1\n"
+        );
+        assert_eq!(
+            add("[engine]\nhooks_dir = \"/a\"\n"),
+            "[engine]\nhooks_dir = [\"/a\", \"/new\"]\n"
+        );
     }
 
     #[test]

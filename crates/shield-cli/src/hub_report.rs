@@ -109,8 +109,8 @@ mod tests {
         let socket = place
             .path()
             .join("run/terok/events/0123456789ab/ingester.sock");
-        let _guard = bind(&socket).unwrap();
-        drop(_guard);
+        // Makes the directories.
+        drop(bind(&socket).unwrap());
         let listener = tokio::net::UnixListener::bind(&socket).unwrap();
         let received = async {
             let (mut stream, _) = listener.accept().await.unwrap();

@@ -8,7 +8,6 @@
 
 mod audit_log;
 mod container_dnsmasq;
-mod container_firewall;
 mod container_shield;
 mod containers_conf;
 mod dns_tier;
@@ -19,6 +18,8 @@ mod file_config;
 mod host_lookup;
 mod hub_report;
 mod launch;
+mod namespace_firewall;
+mod oci_hook;
 mod ordered_json;
 mod podman_host;
 mod policy_entry;
@@ -38,7 +39,6 @@ use std::io;
 use std::path::Path;
 
 pub use container_dnsmasq::DnsmasqError;
-pub use container_firewall::FirewallError;
 pub use container_shield::{ChangedAddresses, ContainerRules, ContainerShield, ShieldHost};
 pub use containers_conf::ContainersConfPaths;
 pub use dns_tier::DnsTier;
@@ -49,6 +49,8 @@ pub use launch::{
     ContainerLaunch, LaunchError, PreparedLaunch, check_podman_arguments, find_podman,
     quote_for_shell,
 };
+pub use namespace_firewall::FirewallError;
+pub use oci_hook::{OciHookError, OciHookRole, OciHookStage, install_oci_hooks, run_oci_hook};
 pub use podman_host::PodmanHost;
 pub use policy_entry::{PolicyEntry, PolicyLineError, PolicySign, parse_policy, render_policy};
 pub use posture::{PostureFault, ShieldPosture};

@@ -2,7 +2,7 @@
 //! Tells from the kernel's rules what a firewall enforces.
 //!
 //! A posture is only reported if every rule that accepts is one of this posture, in its place:
-//! a rule that somebody added makes the posture `error`.
+//! an added rule makes the posture `error`.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -253,18 +253,18 @@ fn is_infrastructure(rule: &str) -> bool {
 mod tests {
     use super::*;
     use crate::ruleset_text::{RulesetValues, quarantine_ruleset};
+    use crate::state_bundle::join_lines;
 
     /// Writes a ruleset as a listing has it: one statement a line.
     fn listing(ruleset: &str) -> TableListing {
-        let mut text = String::new();
-        for line in ruleset.lines() {
-            match line.trim().strip_prefix("set ") {
-                Some(set) => {
-                    text.push_str(&format!("set {} {{\n}}\n", set.split(' ').next().unwrap()))
-                }
-                None => text.push_str(&format!("{}\n", line.replace("group 100 ", ""))),
-            }
-        }
+        let text = join_lines(
+            ruleset
+                .lines()
+                .map(|line| match line.trim().strip_prefix("set ") {
+                    Some(set) => format!("set {} {{\n}}", set.split(' ').next().unwrap()),
+                    None => line.replace("group 100 ", ""),
+                }),
+        );
         TableListing::parse(&text)
     }
 

@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use terok_clearance::DisplayText;
 
 use crate::container_dnsmasq::DnsmasqError;
-use crate::container_firewall::FirewallError;
 use crate::file_config::ShieldConfigError;
 use crate::launch::LaunchError;
+use crate::namespace_firewall::FirewallError;
+use crate::oci_hook::OciHookError;
 use crate::shield_container::{FindContainerError, ShieldContainerName};
 use crate::shield_profiles::ShieldProfileError;
 use crate::state_bundle::StateBundleError;
@@ -45,6 +46,9 @@ pub enum ShieldVerbError {
     /// The container cannot be prepared or started.
     #[error(transparent)]
     Launch(#[from] LaunchError),
+    /// A hook failed, or was not installed.
+    #[error(transparent)]
+    Hook(#[from] OciHookError),
     /// The target is no destination.
     #[error("{0:?} is neither a name, an address nor a network")]
     Target(DisplayText),

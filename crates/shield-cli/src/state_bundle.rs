@@ -137,6 +137,12 @@ paths! {
     dnsmasq_bin = "dnsmasq.bin";
     /// The container's `/etc/resolv.conf`.
     resolv_conf = "resolv.conf";
+    /// The first characters of the container's id.
+    container_id = "container.id";
+    /// The process id of the reader.
+    reader_pid = "reader.pid";
+    /// The output of the reader.
+    reader_log = "reader.log";
     /// The record of the verbs and the reader.
     audit = "audit.jsonl";
     /// Names the file with the facts about the task.

@@ -216,6 +216,18 @@ impl Rootless {
         self.done(self.podman(&["start", &container.name])).await;
     }
 
+    /// Starts a container, which may be refused.
+    pub(crate) async fn try_start(&self, container: &Container) -> Ended {
+        self.ended(&mut self.podman(&["start", &container.name]))
+            .await
+    }
+
+    /// Returns a file of a container's state directory.
+    pub(crate) fn state_file(&self, container: &Container, name: &str) -> PathBuf {
+        let containers = self.place.path().join("state/containers");
+        containers.join(&container.name).join(name)
+    }
+
     /// Ends a container at once.
     pub(crate) async fn stop(&self, container: &Container) {
         let stop = self.podman(&["stop", "--time", "0", &container.name]);

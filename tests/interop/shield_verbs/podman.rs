@@ -64,3 +64,51 @@ async fn a_container_that_we_prepare_is_started_by_their_hooks() {
     let status = machine.done(machine.shield(&["status", "box"])).await;
     assert_eq!(status, "up\n");
 }
+
+#[tokio::test]
+async fn our_hooks_start_a_container_with_firewall_and_reader() {
+    let machine = Rootless::new(STACK).await;
+    let setup = machine.done(machine.ours(&["shield", "setup"])).await;
+    assert!(
+        setup.ends_with("Done. Global hooks installed.\n"),
+        "{setup}"
+    );
+    let prepare = [
+        "shield",
+        "--state-dir",
+        STATE,
+        "prepare",
+        "box",
+        "--profiles",
+        "nothing",
+    ];
+    let arguments = machine
+        .done(machine.ours(&[&prepare[..], &["--json"]].concat()))
+        .await;
+    let container = machine.create_with("box", &arguments).await;
+    let ours = env!("CARGO_BIN_EXE_terok-clearance");
+    for _ in 0..2 {
+        machine.start(&container).await;
+        let status = machine.done(machine.shield(&["status", "box"])).await;
+        assert_eq!(status, "up\n");
+        let reader = machine.reader_pid(&container).unwrap();
+        assert_eq!(machine.reader(&reader).await.as_deref(), Some(ours));
+        let short = std::fs::read_to_string(machine.state_file(&container, "container.id"));
+        assert_eq!(short.unwrap().trim(), container.id.short());
+        machine.stop(&container).await;
+        assert_eq!(machine.reader_pid(&container), None);
+        assert_eq!(machine.reader(&reader).await, None);
+    }
+    // Without its rules a container does not start.
+    let ruleset = machine.state_file(&container, "ruleset.nft");
+    for broken in ["", "table inet terok_shield { }\n", "nonsense\n"] {
+        std::fs::write(&ruleset, broken).unwrap();
+        let ended = machine.try_start(&container).await;
+        assert!(!ended.status.success(), "{broken:?}: {ended:?}");
+        let log = std::fs::read_to_string(machine.state_file(&container, "hook-error.log"));
+        assert!(
+            log.unwrap().contains("terok-clearance hook: "),
+            "{broken:?}"
+        );
+    }
+}

@@ -11,13 +11,13 @@ use terok_clearance::DisplayText;
 use super::{ChangedAddresses, ContainerShield};
 use crate::audit_log::ShieldAuditEvent;
 use crate::container_dnsmasq::restart_dnsmasq;
-use crate::container_firewall::{ContainerFirewall, FirewallError};
 use crate::dns_tier::DnsTier;
 use crate::element_plan::{
     ElementPlan, describe_refusal, find_not_allowed, find_not_denied, is_covered, plan_allow,
     plan_deny,
 };
 use crate::host_lookup::look_up_names;
+use crate::namespace_firewall::{FirewallError, NamespaceFirewall};
 use crate::policy_entry::{PolicyEntry, PolicySign};
 use crate::ruleset_text::{ALLOW_SET, OVERRIDE_SET, TABLE, add_elements};
 use crate::shield_address::ShieldAddress;
@@ -64,7 +64,7 @@ impl ContainerShield {
     /// Verifies the sets, and records the allow for later starts.
     async fn finish_allow(
         &self,
-        firewall: &ContainerFirewall,
+        firewall: &NamespaceFirewall,
         target: &FoundTarget,
     ) -> Result<(), ShieldVerbError> {
         let table = firewall.read_table().await?;
@@ -83,7 +83,7 @@ impl ContainerShield {
 
     async fn undo_allow(
         &self,
-        firewall: &ContainerFirewall,
+        firewall: &NamespaceFirewall,
         plan: &ElementPlan,
         target: &FoundTarget,
         error: ShieldVerbError,
@@ -227,7 +227,7 @@ impl ContainerShield {
     /// Lets dnsmasq know a changed name.
     async fn reload_names(
         &self,
-        firewall: &ContainerFirewall,
+        firewall: &NamespaceFirewall,
         target: &FoundTarget,
     ) -> Result<(), ShieldVerbError> {
         if target.is_name && self.has_dnsmasq() {
@@ -262,7 +262,7 @@ impl ContainerShield {
     }
 }
 
-async fn commit(firewall: &ContainerFirewall, plan: &ElementPlan) -> Result<(), FirewallError> {
+async fn commit(firewall: &NamespaceFirewall, plan: &ElementPlan) -> Result<(), FirewallError> {
     if plan.script.is_empty() {
         return Ok(());
     }

@@ -5,10 +5,10 @@ use std::time::SystemTime;
 
 use super::ContainerShield;
 use crate::audit_log::ShieldAuditEvent;
-use crate::container_firewall::{ContainerFirewall, FirewallError, is_supervised};
 use crate::effective_policy::SetSeeds;
 use crate::element_plan::{is_covered, restore_elements};
 use crate::hub_report::report_posture;
+use crate::namespace_firewall::{FirewallError, NamespaceFirewall, is_supervised};
 use crate::posture::ShieldPosture;
 use crate::ruleset_text::{
     ALLOW_SET, DENY_SET, OVERRIDE_SET, add_elements, quarantine_ruleset, remove_table,
@@ -104,7 +104,7 @@ impl ContainerShield {
 }
 
 /// Returns the present table; none is the same as an empty one.
-async fn read_previous(firewall: &ContainerFirewall) -> Result<TableListing, FirewallError> {
+async fn read_previous(firewall: &NamespaceFirewall) -> Result<TableListing, FirewallError> {
     let listed = firewall.read().await?.map(|table| table.listing);
     let listing = listed.unwrap_or_default();
     if is_supervised(&listing) {
@@ -114,7 +114,7 @@ async fn read_previous(firewall: &ContainerFirewall) -> Result<TableListing, Fir
 }
 
 /// Returns the allowed addresses of the previous table that the new one keeps. With `Up` those
-/// that the policy denies are dropped, and those that it allows are added anew.
+/// that the policy denies are dropped, and those that it allows are added again.
 fn elements_to_keep(
     previous: &TableListing,
     posture: ShieldPosture,

@@ -17,7 +17,7 @@ const NFT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The firewall of one container.
 #[derive(Debug)]
-pub(crate) struct ContainerFirewall {
+pub(crate) struct NamespaceFirewall {
     runner: ProgramRunner,
     /// `None` if the caller is inside already.
     files: Option<NamespaceFiles>,
@@ -85,7 +85,7 @@ pub(crate) struct ListedTable {
     pub(crate) listing: TableListing,
 }
 
-impl ContainerFirewall {
+impl NamespaceFirewall {
     /// Opens the firewall in the network namespace of a process.
     pub(crate) fn open(runner: ProgramRunner, pid: u32) -> Result<Self, FirewallError> {
         let no_process = |source| FirewallError::NoProcess { pid, source };
