@@ -193,3 +193,31 @@ fn open_in_current_netns(sockets: &[[i32; 3]]) -> Result<Vec<OwnedFd>, EnterErro
     let open = |spec: &[i32; 3]| sys::open_socket(*spec).map_err(step_error(EnterStep::Socket));
     sockets.iter().map(open).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_that_the_caller_is_in_has_nothing_to_enter() {
+        assert!(NetnsRef::Current.open_files().unwrap().is_none());
+        let own = NetnsRef::OfProcess(ProcessHandle::current().unwrap());
+        assert!(own.open_files().unwrap().is_none());
+        let file = File::open("/proc/self/ns/net").unwrap();
+        assert!(
+            NetnsRef::NamespaceFile(file.into())
+                .open_files()
+                .unwrap()
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn the_namespace_of_an_ended_process_is_not_found() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let process = ProcessHandle::open(child.id()).unwrap();
+        child.wait().unwrap();
+        let gone = NetnsRef::OfProcess(process).open_files();
+        assert!(matches!(gone, Err(EnterError::ProcessEnded)), "{gone:?}");
+    }
+}

@@ -171,7 +171,7 @@ impl HookedContainer {
 }
 
 /// Returns the state directory without symbolic links. The annotation is not trusted: the
-/// directory must be the caller's, and nobody else's to write.
+/// directory must be the caller's, and not writable for other users.
 fn check_state_dir(path: &Path) -> Result<PathBuf, OciHookError> {
     let refused = |reason| OciHookError::StateDir {
         path: path.to_owned(),

@@ -276,3 +276,53 @@ async fn the_hub_is_told_the_same() {
         }
     }
 }
+
+#[tokio::test]
+async fn an_address_within_an_allowed_network_is_no_failure_with_ours() {
+    let host = ShieldHost::new();
+    let container = host.start("box").await;
+    host.done(By::Ours, &["up", "box", "--container-id", ID])
+        .await;
+    let allow = ["allow", "box", "198.51.100.7"];
+    let theirs = host.verb(By::Theirs, &allow).await;
+    assert_eq!(theirs.status.code(), Some(1), "{theirs:?}");
+    let rules = host.rules(&container).await;
+    assert_eq!(
+        host.done(By::Ours, &allow).await,
+        "Allowed 198.51.100.7 -> 198.51.100.7 for box\n"
+    );
+    assert_eq!(host.rules(&container).await, rules);
+    assert!(host.files("box").starts_with("+198.51.100.7\n"));
+}
+
+#[tokio::test]
+async fn a_container_of_supervise_is_only_closed() {
+    let host = ShieldHost::new();
+    let container = host.start("box").await;
+    let ruleset = host.place.ours(&["preview"]);
+    let ruleset = Running::start(&mut { ruleset }).end().await.output;
+    let loaded = host.nft(&container, &ruleset).await;
+    assert!(loaded.status.success(), "{loaded:?}");
+    let rules = host.rules(&container).await;
+    for verb in [
+        &["up", "box", "--container-id", ID][..],
+        &["down", "box", "--container-id", ID],
+        &["allow", "box", "203.0.113.7"],
+        &["deny", "box", "203.0.113.7"],
+        &["reset", "box"],
+    ] {
+        let ended = host.verb(By::Ours, verb).await;
+        assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+        assert!(
+            ended.errors.contains("terok-clearance supervise"),
+            "{ended:?}"
+        );
+        assert_eq!(host.rules(&container).await, rules, "{verb:?}");
+    }
+    assert_eq!(host.done(By::Ours, &["status", "box"]).await, "error\n");
+    host.done(By::Ours, &["quarantine", "box"]).await;
+    assert_eq!(
+        host.done(By::Ours, &["status", "box"]).await,
+        "quarantine\n"
+    );
+}

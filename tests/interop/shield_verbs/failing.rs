@@ -93,6 +93,10 @@ async fn a_deny_is_kept_even_if_the_container_does_not_run() {
     let pid = host.path().join("box.pid");
     let number = fs::read_to_string(&pid).unwrap();
     fs::write(&pid, "0").unwrap();
+    let theirs = host
+        .done(By::Theirs, &["deny", "box", "203.0.113.11"])
+        .await;
+    assert!(theirs.starts_with("Denied "), "{theirs}");
     let ended = host.verb(By::Ours, &["deny", "box", "203.0.113.11"]).await;
     assert_eq!(ended.status.code(), Some(1), "{ended:?}");
     assert!(

@@ -63,6 +63,30 @@ async fn a_container_that_we_prepare_is_started_by_their_hooks() {
     machine.start(&container).await;
     let status = machine.done(machine.shield(&["status", "box"])).await;
     assert_eq!(status, "up\n");
+    let run = [
+        "shield",
+        "--state-dir",
+        STATE,
+        "run",
+        "short",
+        "--profiles",
+        "nothing",
+        "--",
+    ];
+    let command = [
+        "--rm",
+        "interop:latest",
+        "/bin/sh",
+        "-c",
+        "echo hello; exit 7",
+    ];
+    let run = machine.ours(&[&run[..], &command].concat());
+    let ended = machine.ended(&mut { run }).await;
+    assert_eq!(
+        (ended.status.code(), ended.output.as_str()),
+        (Some(7), "hello\n"),
+        "{ended:?}"
+    );
 }
 
 #[tokio::test]

@@ -3,7 +3,14 @@
 
 use std::fs;
 
+use std::io::Write as _;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::interval;
+
 use super::{By, ID, ShieldHost};
+use crate::harness::Running;
 
 #[tokio::test]
 async fn profiles_and_previews_are_the_same() {
@@ -109,6 +116,8 @@ async fn unknown_containers_are_errors_with_the_same_status() {
         &["allow", "../none", "203.0.113.1"],
         &["reset", "none"],
         &["quarantine", "none"],
+        &["watch", "none"],
+        &["simple-clearance", "none"],
         &["up", "none", "--container-id", ID],
         &["up", "none"],
         &["block", "none"],
@@ -196,4 +205,78 @@ async fn the_environment_is_described_by_the_same_words() {
     // Without a verb both print their help.
     assert!(host.done(By::Ours, &[]).await.contains("quarantine"));
     assert!(host.done(By::Theirs, &[]).await.contains("quarantine"));
+}
+
+#[tokio::test]
+async fn recorded_events_are_shown_the_same() {
+    let host = ShieldHost::new();
+    let _container = host.start("box").await;
+    let audit = host.state("box").join("audit.jsonl");
+    let mut first = Vec::new();
+    for by in [By::Theirs, By::Ours] {
+        let mut watch = Running::start(&mut host.command(by, &["watch", "box"]));
+        let mut again = interval(Duration::from_millis(50));
+        // Both show what is recorded from now on; nothing says when that is.
+        let record = async {
+            loop {
+                again.tick().await;
+                let mut file = fs::File::options()
+                    .append(true)
+                    .create(true)
+                    .open(&audit)
+                    .unwrap();
+                let line = "{\"ts\":\"T\",\"container\":\"box\",\"action\":\"allowed\",\
+                    \"dest\":\"203.0.113.7\",\"detail\":\"target=\u{e9}\"}\n";
+                file.write_all(line.as_bytes()).unwrap();
+            }
+        };
+        let shown = tokio::select! {
+            line = watch.line() => line,
+            () = record => unreachable!("it does not end"),
+        };
+        first.push(shown);
+        watch.signal(rustix::process::Signal::TERM);
+        assert!(watch.wait().await.success(), "{watch:?}");
+    }
+    assert_eq!(first[1], first[0]);
+    assert!(
+        first[0].contains("\"source\":\"audit\",\"action\":\"allowed\""),
+        "{first:?}"
+    );
+    fs::remove_file(host.state("box").join("dns.tier")).unwrap();
+    host.same(&["watch", "box"]).await;
+}
+
+/// Theirs listens in its own network namespace, where no packet of the container arrives.
+#[tokio::test]
+async fn a_refused_packet_is_an_event_with_ours() {
+    let host = ShieldHost::new();
+    let container = host.start("box").await;
+    host.done(By::Ours, &["up", "box", "--container-id", ID])
+        .await;
+    let mut watch = Running::start(&mut host.command(By::Ours, &["watch", "box"]));
+    let pid = container.process.pid().as_raw_nonzero().to_string();
+    let mut again = interval(Duration::from_millis(50));
+    let send = async {
+        loop {
+            again.tick().await;
+            let mut nsenter = host.place.command("nsenter");
+            let script = "ip link add out type veth peer inner; ip link set inner up; \
+                ip address add 192.0.2.1/24 dev out; \
+                ip link set out up; ip route add default dev out; \
+                echo x >/dev/udp/203.0.113.9/5353";
+            nsenter.args(["--net", "--target", &pid, "bash", "-c", script]);
+            Running::start(&mut nsenter).end().await;
+        }
+    };
+    let shown: Value = tokio::select! {
+        shown = watch.json() => shown,
+        () = send => unreachable!("it does not end"),
+    };
+    let mut expected = json!({
+        "source": "nflog", "action": "queued_connection", "container": "box",
+        "dest": "203.0.113.9", "detail": "TEROK_SHIELD_BLOCKED:", "port": 5353, "proto": 17,
+    });
+    expected["ts"] = shown["ts"].clone();
+    assert_eq!(shown, expected);
 }
