@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Real rootless containers, with hooks and firewall of the Python package.
 
-use crate::harness::{Rootless, Stack};
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::harness::{Rootless, Running, Stack};
 
 const STACK: Stack = Stack::V0_8_1;
 const STATE: &str = "/run/user/1000/state";
@@ -133,6 +137,66 @@ async fn our_hooks_start_a_container_with_firewall_and_reader() {
         assert!(
             log.unwrap().contains("terok-clearance hook: "),
             "{broken:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn both_verdict_helpers_call_our_program() {
+    let machine = Rootless::new(STACK).await;
+    let container = machine.create("box").await;
+    machine.start(&container).await;
+    // The program under its name, and a Python without the real one beside it.
+    drop(machine.place().ours_as("terok-shield", &[]));
+    machine.place().twin(STACK);
+    let home = Path::new("/run/user/1000");
+    let shield = home.join("terok-shield");
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/interop/python");
+    for name in ["ours", "theirs"] {
+        let socket = home.join(format!("{name}.sock"));
+        let helper = if name == "ours" {
+            let mut ours = machine.ours(&["serve-verdict", "--shield"]);
+            ours.arg(&shield).arg("--verdict-socket").arg(&socket);
+            ours
+        } else {
+            let mut theirs = machine.command(home.join("twin/bin/python"));
+            theirs.arg(scripts.join("verdict_server.py")).arg(&socket);
+            theirs.env("PATH", "/run/user/1000:/usr/sbin:/usr/bin:/sbin:/bin");
+            theirs
+        };
+        let _helper = machine.serve(helper, &[&socket]).await;
+        let path = socket.to_str().unwrap();
+        let mut client = Running::start(&mut machine.script("verdict.py", &[path]));
+        let mut order = async |dest: &str, action: &str| {
+            client.say(&json!(["box", dest, action]).to_string()).await;
+            client.json().await
+        };
+        let sets = async || {
+            let allowed = machine.set(&container, "t40_project_allow_v4").await;
+            (
+                allowed,
+                machine.set(&container, "t20_security_deny_v4").await,
+            )
+        };
+        let one = vec!["203.0.113.7".to_owned()];
+        assert_eq!(
+            order("203.0.113.7", "allow").await,
+            json!([true, ""]),
+            "{name}"
+        );
+        assert_eq!(sets().await, (one.clone(), vec![]), "{name}");
+        assert_eq!(
+            order("203.0.113.7", "deny").await,
+            json!([true, ""]),
+            "{name}"
+        );
+        assert_eq!(sets().await, (vec![], one), "{name}");
+        let failed = order("no.invalid", "allow").await;
+        assert_eq!(failed[0], false, "{failed}");
+        let said = failed[1].as_str().unwrap();
+        assert!(
+            said.starts_with("Error: No IPs allowed for box"),
+            "{failed}"
         );
     }
 }
