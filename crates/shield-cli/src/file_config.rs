@@ -97,7 +97,8 @@ impl ShieldFileConfig {
         })
     }
 
-    fn parse(text: &str) -> Result<Self, (usize, ShieldConfigProblem)> {
+    /// Parses the text of `config.yml`. An error has the number of its line.
+    pub fn parse(text: &str) -> Result<Self, (usize, ShieldConfigProblem)> {
         let mut config = Self::default();
         let mut seen: Vec<String> = Vec::new();
         let mut open = OpenKey::None;

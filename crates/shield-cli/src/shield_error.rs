@@ -11,6 +11,7 @@ use crate::file_config::ShieldConfigError;
 use crate::launch::LaunchError;
 use crate::namespace_firewall::FirewallError;
 use crate::oci_hook::OciHookError;
+use crate::program_runner::ProgramError;
 use crate::shield_container::{FindContainerError, ShieldContainerName};
 use crate::shield_profiles::ShieldProfileError;
 use crate::state_bundle::StateBundleError;
@@ -127,4 +128,14 @@ pub enum ShieldVerbError {
     /// The output cannot be written.
     #[error("cannot write to standard output")]
     WriteOutput(#[source] io::Error),
+}
+
+impl ShieldVerbError {
+    /// Returns `true` if a program was ended because it took too long.
+    pub(crate) const fn is_timeout(&self) -> bool {
+        matches!(
+            self,
+            Self::Firewall(FirewallError::Program(ProgramError::TimedOut { .. }))
+        )
+    }
 }

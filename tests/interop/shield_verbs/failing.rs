@@ -115,6 +115,34 @@ async fn a_deny_is_kept_even_if_the_container_does_not_run() {
     assert!(!rules.contains("203.0.113.12"), "{rules}");
 }
 
+/// Applies what it is given and does not end.
+const STUCK_NFT: &str = r#"#!/bin/sh
+/usr/sbin/nft "$@"
+case $1 in -f) ! grep -q stuck "${0%/*}/stuck" || { : >"${0%/*}/stuck"; exec sleep 60; } ;; esac
+"#;
+
+#[tokio::test]
+async fn a_change_whose_end_is_unknown_is_undone_or_confirmed() {
+    let host = ShieldHost::new();
+    let container = host.start("box").await;
+    host.done(By::Ours, &["up", "box", "--container-id", ID])
+        .await;
+    let (rules, files) = (host.rules(&container).await, host.files("box"));
+    host.program("nft", STUCK_NFT);
+    fs::write(host.path().join("stuck"), "stuck").unwrap();
+    let ended = host.verb(By::Ours, &["allow", "box", "203.0.113.20"]).await;
+    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+    assert!(ended.errors.contains("took longer than 5 s"), "{ended:?}");
+    assert_eq!(host.rules(&container).await, rules);
+    assert_eq!(host.files("box"), files);
+    // A posture is what the rules say.
+    fs::write(host.path().join("stuck"), "stuck").unwrap();
+    host.done(By::Ours, &["down", "box", "--container-id", ID])
+        .await;
+    assert_eq!(host.done(By::Theirs, &["status", "box"]).await, "down\n");
+    assert!(host.files("box").contains("shield_down"));
+}
+
 /// Kills a verb at many moments. What is seen afterwards is the old or the new state.
 #[tokio::test]
 async fn a_killed_verb_leaves_the_old_or_the_new_state() {

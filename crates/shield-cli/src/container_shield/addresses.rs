@@ -46,27 +46,27 @@ impl ContainerShield {
         let _lock = self.lock().await?;
         let table = firewall.read_table().await?;
         let plan = plan_allow(&table, &target.addresses);
-        let notes = target.addresses.iter().filter_map(|address| {
-            let reason = describe_refusal(&table, *address).filter(|_| {
-                // A deny of exactly this address is removed.
-                find_not_allowed(&table, &[*address]).is_none() || !plan.script.contains("delete")
-            })?;
-            Some(format!("{address} stays refused: {reason}"))
-        });
-        let notes = notes.collect();
-        commit(&firewall, &plan).await?;
-        if let Err(error) = self.finish_allow(&firewall, &target).await {
-            return Err(self.undo_allow(&firewall, &plan, &target, error).await);
+        if let Err(error) = commit(&firewall, &plan).await {
+            let error = ShieldVerbError::from(error);
+            return Err(if error.is_timeout() {
+                // The program may have been ended before or after the kernel's change.
+                self.undo_allow(&firewall, &plan, &target, error).await
+            } else {
+                error
+            });
         }
-        Ok(self.record_change("allowed", &target, notes, now))
+        match self.finish_allow(&firewall, &target).await {
+            Ok(notes) => Ok(self.record_change("allowed", &target, notes, now)),
+            Err(error) => Err(self.undo_allow(&firewall, &plan, &target, error).await),
+        }
     }
 
-    /// Verifies the sets, and records the allow for later starts.
+    /// Verifies the sets, and records the allow for later starts. Returns remarks.
     async fn finish_allow(
         &self,
         firewall: &NamespaceFirewall,
         target: &FoundTarget,
-    ) -> Result<(), ShieldVerbError> {
+    ) -> Result<Vec<String>, ShieldVerbError> {
         let table = firewall.read_table().await?;
         if let Some(address) = find_not_allowed(&table, &target.addresses) {
             return Err(not_verified(address, "allowed").into());
@@ -74,11 +74,15 @@ impl ContainerShield {
         let previous = self
             .bundle
             .set_live(PolicySign::Allow, &self.live_targets(target))?;
-        let restarted = self.reload_names(firewall, target).await;
-        if restarted.is_err() {
+        if let Err(error) = self.reload_names(firewall, target).await {
             self.bundle.restore_live(previous.as_deref())?;
+            return Err(error);
         }
-        restarted
+        let refused = target.addresses.iter().filter_map(|address| {
+            let reason = describe_refusal(&table, *address)?;
+            Some(format!("{address} stays refused: {reason}"))
+        });
+        Ok(refused.collect())
     }
 
     async fn undo_allow(

@@ -10,6 +10,7 @@ use crate::element_plan::{is_covered, restore_elements};
 use crate::hub_report::report_posture;
 use crate::namespace_firewall::{FirewallError, NamespaceFirewall, is_supervised};
 use crate::posture::ShieldPosture;
+use crate::program_runner::ProgramError;
 use crate::ruleset_text::{
     ALLOW_SET, DENY_SET, OVERRIDE_SET, add_elements, quarantine_ruleset, remove_table,
 };
@@ -48,9 +49,7 @@ impl ContainerShield {
     /// Drops everything. Reads no settings and waits for no other verb.
     pub async fn quarantine(&self, now: SystemTime) -> Result<(), ShieldVerbError> {
         let firewall = self.open_firewall()?;
-        firewall
-            .commit(&(remove_table() + &quarantine_ruleset()))
-            .await?;
+        commit_posture(&firewall, &(remove_table() + &quarantine_ruleset())).await?;
         firewall.verify(ShieldPosture::Quarantine).await?;
         self.record(posture_event("shield_quarantine", None), now);
         Ok(())
@@ -88,7 +87,7 @@ impl ContainerShield {
             script.push_str(&add_elements(DENY_SET, &seeds.denied, false));
             script.push_str(&add_elements(OVERRIDE_SET, &seeds.overrides, false));
         }
-        firewall.commit(&script).await?;
+        commit_posture(&firewall, &script).await?;
         let table = firewall.verify(posture).await?;
         if posture != ShieldPosture::Disengaged {
             verify_seeds(&table, DENY_SET, &seeds.denied, "denied")?;
@@ -100,6 +99,15 @@ impl ContainerShield {
 
     async fn report(&self, id: &FullContainerId, event: &'static str) {
         report_posture(&self.host.runtime, &self.bundle, &self.name, id, event).await;
+    }
+}
+
+/// Applies a ruleset, whose verification follows. A program that was ended may have applied it: the
+/// verification tells.
+async fn commit_posture(firewall: &NamespaceFirewall, script: &str) -> Result<(), FirewallError> {
+    match firewall.commit(script).await {
+        Err(FirewallError::Program(ProgramError::TimedOut { .. })) => Ok(()),
+        committed => committed,
     }
 }
 
