@@ -21,6 +21,8 @@ mod recordings;
 mod repairs;
 mod shield_cli;
 mod shield_exec;
+mod shield_suite;
+mod shield_verbs;
 mod simple_clearance;
 mod smoke;
 mod task_meta;

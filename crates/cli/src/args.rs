@@ -6,7 +6,7 @@ use std::path::Path;
 
 use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
 
-use crate::commands::{CliCommand, notifier, notify, request};
+use crate::commands::{CliCommand, notifier, notify, request, shield};
 
 const ABOUT: &str = "Asks you before a sandbox may reach the network.
 
@@ -130,6 +130,8 @@ pub enum ProgramName {
     Notifier,
     /// `clearance-request`: only the command `request`.
     Request,
+    /// `terok-shield`: the verbs of `shield` as commands.
+    Shield,
 }
 
 /// When to use colours.
@@ -160,6 +162,7 @@ const HUB_PROGRAM_NAME: &str = "terok-clearance-hub";
 const NOTIFY_PROGRAM_NAME: &str = "terok-clearance-notify";
 const NOTIFIER_PROGRAM_NAME: &str = "terok-clearance-notifier";
 const REQUEST_PROGRAM_NAME: &str = "clearance-request";
+const SHIELD_PROGRAM_NAME: &str = "terok-shield";
 
 /// The commands of the Python program, including `install-service` from releases up to 0.6.
 const HUB_SUBCOMMANDS: [&str; 5] = [
@@ -182,6 +185,7 @@ impl ProgramName {
             Some(NOTIFY_PROGRAM_NAME) => Self::Notify,
             Some(NOTIFIER_PROGRAM_NAME) => Self::Notifier,
             Some(REQUEST_PROGRAM_NAME) => Self::Request,
+            Some(SHIELD_PROGRAM_NAME) => Self::Shield,
             _ => Self::Clearance,
         }
     }
@@ -209,7 +213,10 @@ pub fn parse_args(args: Vec<OsString>) -> Result<CliArgs, UsageError> {
         .try_get_matches_from(args)
         .and_then(|matches| match name {
             ProgramName::Clearance | ProgramName::Hub => CliArgs::from_arg_matches(&matches),
-            ProgramName::Notify | ProgramName::Notifier | ProgramName::Request => Ok(CliArgs {
+            ProgramName::Notify
+            | ProgramName::Notifier
+            | ProgramName::Request
+            | ProgramName::Shield => Ok(CliArgs {
                 color: matches.get_one("color").copied(),
                 json: matches.get_flag("json"),
                 verbose: matches.get_count("verbose"),
@@ -218,6 +225,9 @@ pub fn parse_args(args: Vec<OsString>) -> Result<CliArgs, UsageError> {
                     ProgramName::Notifier => CliCommand::Notifier(notifier::Args {}),
                     ProgramName::Request => {
                         CliCommand::Request(request::Args::from_arg_matches(&matches)?)
+                    }
+                    ProgramName::Shield => {
+                        CliCommand::Shield(shield::Args::from_arg_matches(&matches)?)
                     }
                     _ => CliCommand::Notify(notify::Args::from_arg_matches(&matches)?),
                 },
@@ -278,6 +288,15 @@ pub fn build_parser(name: ProgramName) -> clap::Command {
         ProgramName::Notify => single_command(verb("notify"), NOTIFY_PROGRAM_NAME, arguments),
         ProgramName::Notifier => single_command(verb("notifier"), NOTIFIER_PROGRAM_NAME, arguments),
         ProgramName::Request => single_command(verb("request"), REQUEST_PROGRAM_NAME, arguments),
+        ProgramName::Shield => verb("shield")
+            .unwrap_or_default()
+            .name(SHIELD_PROGRAM_NAME)
+            .bin_name(SHIELD_PROGRAM_NAME)
+            .disable_help_subcommand(true)
+            // Python's parser accepts every unambiguous prefix of an option.
+            .infer_long_args(true)
+            .max_term_width(100)
+            .args(arguments),
     }
 }
 
@@ -294,6 +313,18 @@ fn single_command(
         .version(env!("CARGO_PKG_VERSION"))
         .max_term_width(100)
         .args(global)
+}
+
+/// Returns the help of `shield`, or of `terok-shield`.
+pub(crate) fn shield_help(name: ProgramName) -> String {
+    let mut parser = if name == ProgramName::Shield {
+        build_parser(name)
+    } else {
+        let mut whole = CliArgs::command();
+        whole.build();
+        whole.find_subcommand("shield").cloned().unwrap_or_default()
+    };
+    parser.render_long_help().to_string()
 }
 
 /// Adds the command `tui` to a call without arguments, if a terminal can show the screen: so
@@ -322,6 +353,7 @@ mod tests {
         build_parser(ProgramName::Notify).debug_assert();
         build_parser(ProgramName::Notifier).debug_assert();
         build_parser(ProgramName::Request).debug_assert();
+        build_parser(ProgramName::Shield).debug_assert();
     }
 
     #[test]
@@ -388,6 +420,53 @@ mod tests {
         for wrong in ["", " T --actions allow", " T B C", " T -t soon"] {
             assert!(parse_line(&format!("terok-clearance-notify{wrong}")).is_err());
         }
+    }
+
+    #[test]
+    fn a_symlink_with_the_name_of_terok_shield_has_its_verbs() {
+        let accepted = [
+            "",
+            " --version",
+            " status",
+            " status box",
+            " --state-dir /s status box",
+            " prepare box --profiles a,b --json",
+            " run box -- alpine sh -c x",
+            " resolve box --force",
+            " allow box 203.0.113.7",
+            " deny box a.example",
+            " down box --container-id abc --disengage",
+            " down --container-id=abc --dis box",
+            " up box --container-id abc",
+            " reset box",
+            " quarantine box",
+            " rules box",
+            " watch box",
+            " simple-clearance box",
+            " logs --container box -n 5",
+            " profiles",
+            " setup",
+            " check-environment",
+            " preview --down --disengage",
+        ];
+        for line in accepted {
+            let cli = parse_line(&format!("/usr/bin/terok-shield{line}")).unwrap();
+            assert_eq!(cli.name, ProgramName::Shield, "{line}");
+            assert!(matches!(cli.command, CliCommand::Shield(_)), "{line}");
+        }
+        for wrong in [
+            " allow box",
+            " down box",
+            " block box",
+            " serve",
+            " rules box -- x",
+        ] {
+            assert!(
+                parse_line(&format!("terok-shield{wrong}")).is_err(),
+                "{wrong}"
+            );
+        }
+        assert!(parse_line("terok-clearance shield allow box 203.0.113.7").is_ok());
     }
 
     #[test]

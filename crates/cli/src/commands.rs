@@ -27,6 +27,7 @@ pub mod rules;
 pub mod run;
 pub mod serve;
 pub mod serve_verdict;
+pub mod shield;
 pub mod simple_clearance;
 pub mod supervise;
 pub mod tui;
@@ -140,6 +141,10 @@ pub enum CliCommand {
     #[command(display_order = 70, long_about = serve_verdict::ABOUT)]
     ServeVerdict(serve_verdict::Args),
 
+    /// Manage the firewall of podman containers, as `terok-shield` does.
+    #[command(display_order = 55, long_about = shield::ABOUT)]
+    Shield(shield::Args),
+
     /// Answer the questions of one container at this terminal, without a hub.
     #[command(display_order = 35, long_about = simple_clearance::ABOUT)]
     SimpleClearance(simple_clearance::Args),
@@ -214,6 +219,8 @@ impl CliCommand {
 
             Self::ServeVerdict(args) => serve_verdict::perform(args, context),
 
+            Self::Shield(args) => shield::perform(args, context),
+
             Self::SimpleClearance(args) => simple_clearance::perform(args, context),
 
             Self::Supervise(args) => supervise::perform(args, context),
@@ -274,6 +281,7 @@ impl CliCommand {
             Self::Reader(_) => Some("reader"),
             Self::Serve(_) => Some("serve"),
             Self::ServeVerdict(_) => Some("serve-verdict"),
+            Self::Shield(args) => args.without_json(),
             Self::DemoInternet(_) => Some("demo-internet"),
             Self::DemoProgram(_) => Some("demo-program"),
             Self::Allow(_)

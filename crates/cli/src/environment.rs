@@ -7,6 +7,7 @@
 )]
 
 mod color_variables;
+mod shield_paths;
 
 use std::ffi::OsString;
 use std::fs::DirBuilder;
@@ -54,6 +55,8 @@ pub struct UserEnvironment {
     logs_to_journal: bool,
     search_path: OsString,
     shield_state_dir: Option<PathBuf>,
+    shield_config_dir: Option<PathBuf>,
+    shield_data_dir: PathBuf,
     session_bus_address: Option<OsString>,
     notify_events: Option<String>,
     hotkey: Option<String>,
@@ -97,7 +100,6 @@ impl UserEnvironment {
                 .join("terok-clearance")
         };
         Self {
-            home: home.clone(),
             config_dir: under("XDG_CONFIG_HOME", ".config"),
             state_dir: under("XDG_STATE_HOME", ".local/state"),
             runtime_dir,
@@ -107,6 +109,15 @@ impl UserEnvironment {
             logs_to_journal: set("JOURNAL_STREAM").is_some(),
             search_path: set("PATH").unwrap_or_else(|| DEFAULT_SEARCH_PATH.into()),
             shield_state_dir: set("TEROK_SHIELD_STATE_DIR").map(PathBuf::from),
+            shield_config_dir: set("TEROK_SHIELD_CONFIG_DIR").map(PathBuf::from),
+            shield_data_dir: match (directory("TEROK_ROOT"), uid) {
+                (Some(root), _) => root.join("shield"),
+                (None, 0) => PathBuf::from("/var/lib/terok/shield"),
+                (None, _) => directory("XDG_DATA_HOME")
+                    .unwrap_or_else(|| home.join(".local/share"))
+                    .join("terok/shield"),
+            },
+            home,
             session_bus_address: set("DBUS_SESSION_BUS_ADDRESS"),
             // An empty value means no popups, unlike an unset variable.
             notify_events: variable("TEROK_CLEARANCE_NOTIFY_EVENTS")

@@ -17,6 +17,7 @@ use reader::daemon::{AttachError, ReaderDaemonError};
 use record::ReadRecordError;
 use runner::{ProxyVariableError, RunError};
 use settings::{OrganisationError, OrganisationRefusal, UserSettingsError};
+use shield_cli::ShieldVerbError;
 use simple_clearance::SimpleClearanceError;
 use store::RuleStoreError;
 use supervisor::SupervisorStartError;
@@ -165,6 +166,9 @@ pub enum CommandError {
     /// `serve` or `serve-verdict` failed.
     #[error(transparent)]
     Service(#[from] ServiceError),
+    /// A verb of `shield` failed.
+    #[error(transparent)]
+    Shield(#[from] ShieldVerbError),
     /// `simple-clearance` failed.
     #[error(transparent)]
     SimpleClearance(#[from] SimpleClearanceError),
@@ -218,6 +222,7 @@ impl CommandError {
         match self {
             Self::Output(error) => matches!(error, OutputError::Closed),
             Self::Demo(DemoError::WriteOutput(error))
+            | Self::Shield(ShieldVerbError::WriteOutput(error))
             | Self::Reader(ReaderDaemonError::Write(error))
             | Self::SimpleClearance(SimpleClearanceError::WriteOutput(error)) => {
                 error.kind() == io::ErrorKind::BrokenPipe

@@ -10,15 +10,16 @@ use desktop::NotifierLockError;
 use netns::sandbox::WorkloadStartError;
 use operator::script::{ScriptAnswer, ScriptOutcome};
 use reader::daemon::AttachError;
-use record::ReadRecordError;
 use runner::{PublishError, RunError, RunOutcome};
 use rustix::io::Errno;
 use rustix::termios::{Termios, tcgetattr};
-use settings::{OrganisationError, ProtectedFileError, UserSettingsError, WriteProtectionError};
 use simple_clearance::SimpleClearanceError;
 use store::RuleStoreError;
 use supervisor::SupervisorStartError;
 use terok_clearance::socket::SocketBindError;
+
+use settings_errors::{explain_organisation_file, explain_record, explain_user_settings};
+use shield_errors::shield_hints;
 
 use crate::args::{ProgramName, UsageError};
 use crate::commands::reader::INSIDE_NETNS_VARIABLE;
@@ -29,6 +30,8 @@ use crate::output::StandardStreams;
 use crate::{CommandContext, CommandError, UserEnvironment};
 
 mod rule_errors;
+mod settings_errors;
+mod shield_errors;
 
 pub(crate) use rule_errors::revocations_status;
 
@@ -154,6 +157,10 @@ pub(crate) fn report_error(error: &CommandError, context: &CommandContext) -> Co
             "status": status.0,
         });
         context.output.print_error_line(&object.to_string());
+    } else if context.program_name == ProgramName::Shield {
+        // The form of the Python program; verdict helpers show the start of it.
+        let message = format!("Error: {}", error.message());
+        context.output.print_error_line(&message);
     } else {
         context.output.print_error(&error.message(), &hints);
     }
@@ -275,6 +282,7 @@ fn explain(error: &CommandError) -> (CommandStatus, Vec<String>) {
         | CommandError::EnvFile(_) => advise(CommandStatus::USAGE, run_usage_hints(error)),
         CommandError::ReadRecord(error) => explain_record(error),
         CommandError::Service(_) => advise(CommandStatus::INTERNAL, &[]),
+        CommandError::Shield(error) => advise(CommandStatus::FAILURE, shield_hints(error)),
         CommandError::SimpleClearance(error) => {
             advise(CommandStatus::FAILURE, simple_clearance_hints(error))
         }
@@ -320,41 +328,6 @@ fn advise(status: CommandStatus, hints: &[&str]) -> (CommandStatus, Vec<String>)
     (status, hints)
 }
 
-const EXAMPLE_HINT: &str = "`terok-clearance config example` prints every key and its values";
-
-fn explain_user_settings(error: &UserSettingsError) -> (CommandStatus, Vec<String>) {
-    let hint = match error {
-        UserSettingsError::Contents(_) => EXAMPLE_HINT.to_owned(),
-        UserSettingsError::File(ProtectedFileError::Unprotected {
-            source: WriteProtectionError::Writable { path },
-            ..
-        }) => format!(
-            "look at what it says, then run `chmod go-w {}`",
-            path.display()
-        ),
-        UserSettingsError::File(ProtectedFileError::Unprotected { .. }) => {
-            "it must be a file of yours or of root; look at what it says before you use it"
-                .to_owned()
-        }
-        UserSettingsError::File(_) => return advise(CommandStatus::FAILURE, &[]),
-    };
-    advise(CommandStatus::FAILURE, &[&hint])
-}
-
-fn explain_organisation_file(error: &OrganisationError) -> (CommandStatus, Vec<String>) {
-    let limits = "nothing is run until root has corrected it, because its limits are unknown";
-    let file = match error {
-        OrganisationError::File(_) => {
-            "the file and every directory above it must be root's, writable by root alone, and no \
-             symbolic link"
-        }
-        OrganisationError::Contents(_) => {
-            "`terok-clearance config example --organisation` prints every key and its values"
-        }
-    };
-    advise(CommandStatus::FAILURE, &[limits, file])
-}
-
 fn explain_rule_store(error: &RuleStoreError) -> (CommandStatus, Vec<String>) {
     let hint = "`terok-clearance profile check` prints every wrong line";
     let hints = error.rule_file_error().map(|_| hint);
@@ -384,16 +357,6 @@ fn packet_log_owner_hint(taken: &PacketLogTakenError) -> String {
         Ok(None) => "the other program has ended meanwhile; try again".to_owned(),
         Err(error) => format!("cannot find the other program: {error}"),
     }
-}
-
-fn explain_record(error: &ReadRecordError) -> (CommandStatus, Vec<String>) {
-    let hints: &[_] = match error {
-        ReadRecordError::Missing(_) => {
-            &["`run` and `supervise` write it; `--file PATH` reads another one"]
-        }
-        _ => &[],
-    };
-    advise(CommandStatus::FAILURE, hints)
 }
 
 fn explain_supervise(error: &SupervisorStartError) -> (CommandStatus, Vec<String>) {
@@ -599,9 +562,9 @@ mod tests {
             let parsed = settings::OrganisationPolicy::parse("/x".as_ref(), "x = 1");
             parsed.unwrap_err()
         };
-        let user = UserSettingsError::Contents(errors());
+        let user = settings::UserSettingsError::Contents(errors());
         check(std::sync::Arc::new(user).into(), CommandStatus::FAILURE, 1);
-        let organisation = CommandError::from(OrganisationError::Contents(errors()));
+        let organisation = CommandError::from(settings::OrganisationError::Contents(errors()));
         let organisation = CommandError::RunSetup(Box::new(organisation));
         check(organisation, CommandStatus::RUN_FAILED, 2);
         let address = "127.0.0.1:61053".parse().unwrap();

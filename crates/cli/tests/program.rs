@@ -212,6 +212,7 @@ fn help_has_descriptions_and_examples() {
         "rules",
         "serve",
         "serve-verdict",
+        "shield",
         "tui",
         "watch",
     ] {
@@ -519,6 +520,47 @@ fn under_the_name_of_the_hub_it_has_the_hubs_commands() {
     assert!(text(&gone.stderr).contains("nothing was installed"));
     assert_eq!(run(&["preview"]).status.code(), Some(2));
     assert!(run(&["serve", "--help"]).status.success());
+}
+
+#[test]
+fn under_the_name_of_terok_shield_it_has_the_verbs() {
+    let session = Session::new();
+    let shield = session.socket("terok-shield");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_terok-clearance"), &shield).unwrap();
+    let home = session.directory.path();
+    let run = |args: &[&str]| {
+        let mut command = Command::new(&shield);
+        let command = command.args(args).env_clear().env("HOME", home);
+        command.output().unwrap()
+    };
+    let help = run(&[]);
+    assert_eq!(help.status.code(), Some(0));
+    insta::assert_snapshot!("help-terok-shield", text(&help.stdout));
+    let profiles = run(&["profiles"]);
+    assert!(text(&profiles.stdout).contains("dev-standard\n"));
+    let refused = run(&["logs", "--container", "../x"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert_eq!(
+        text(&refused.stderr),
+        "Error: Unsafe container name: \"../x\"\n"
+    );
+    // Neither podman nor nft is on the path.
+    let mut setup = Command::new(&shield);
+    let setup = setup
+        .arg("setup")
+        .env_clear()
+        .env("PATH", home)
+        .env("HOME", home);
+    let setup = setup.output().unwrap();
+    assert_eq!(setup.status.code(), Some(1));
+    assert_eq!(text(&setup.stderr), "Error: podman is not installed\n");
+    let json = run(&["--json", "profiles"]);
+    assert_eq!(json.status.code(), Some(2));
+    assert_eq!(run(&["serve"]).status.code(), Some(2));
+    // The same verbs of the program under its own name.
+    let own = session.run(&["shield", "preview", "--disengage"]);
+    assert_eq!(text(&own.stderr), "error: --disengage requires --down\n");
+    assert_eq!(session.run(&["shield"]).status.code(), Some(0));
 }
 
 #[test]

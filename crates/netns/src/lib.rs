@@ -28,7 +28,7 @@ pub use capability_holder::{
     CapabilityAccess, CapabilityHolder, NetworkCapability, find_capability_holder, is_runtime_init,
 };
 pub use enter_error::{EnterError, EnterStep};
-pub use netns_ref::{NetnsRef, SocketSpec, set_packet_mark};
+pub use netns_ref::{NamespaceFiles, NetnsRef, SocketSpec, set_packet_mark};
 pub use parent_death::kill_on_parent_exit;
 pub use pollable_fd::PollableFd;
 pub use process::ProcessHandle;

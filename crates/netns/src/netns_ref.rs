@@ -68,6 +68,16 @@ pub fn set_packet_mark(socket: &impl AsFd, mark: u32) -> io::Result<()> {
     sys::set_mark(socket.as_fd(), mark)
 }
 
+/// The open files of a foreign network namespace and of the user namespace to enter before it, for
+/// a program such as `nsenter(1)`.
+#[derive(Debug)]
+pub struct NamespaceFiles {
+    /// The network namespace.
+    pub net: OwnedFd,
+    /// The owning user namespace; `None` if the caller is inside already.
+    pub user: Option<OwnedFd>,
+}
+
 /// A network namespace in which sockets can be opened.
 #[derive(Debug)]
 pub enum NetnsRef {
@@ -123,6 +133,18 @@ impl NetnsRef {
         Ok(sys::into_netlink_socket(self.open_socket(spec)?))
     }
 
+    /// Opens the files of the namespace, or returns `None` if the caller is inside already.
+    ///
+    /// The files keep the namespace alive and belong to it even if the process ends and its id is
+    /// used again.
+    pub fn open_files(&self) -> Result<Option<NamespaceFiles>, EnterError> {
+        let Some(net) = self.foreign_netns()? else {
+            return Ok(None);
+        };
+        let user = owning_userns_to_enter(&net)?;
+        Ok(Some(NamespaceFiles { net, user }))
+    }
+
     /// Returns the namespace file, or `None` if the caller is inside already.
     fn foreign_netns(&self) -> Result<Option<OwnedFd>, EnterError> {
         let net = match self {
@@ -170,4 +192,32 @@ fn is_current_namespace(namespace: &OwnedFd, kind: &str) -> Result<bool, EnterEr
 fn open_in_current_netns(sockets: &[[i32; 3]]) -> Result<Vec<OwnedFd>, EnterError> {
     let open = |spec: &[i32; 3]| sys::open_socket(*spec).map_err(step_error(EnterStep::Socket));
     sockets.iter().map(open).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_that_the_caller_is_in_has_nothing_to_enter() {
+        assert!(NetnsRef::Current.open_files().unwrap().is_none());
+        let own = NetnsRef::OfProcess(ProcessHandle::current().unwrap());
+        assert!(own.open_files().unwrap().is_none());
+        let file = File::open("/proc/self/ns/net").unwrap();
+        assert!(
+            NetnsRef::NamespaceFile(file.into())
+                .open_files()
+                .unwrap()
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn the_namespace_of_an_ended_process_is_not_found() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let process = ProcessHandle::open(child.id()).unwrap();
+        child.wait().unwrap();
+        let gone = NetnsRef::OfProcess(process).open_files();
+        assert!(matches!(gone, Err(EnterError::ProcessEnded)), "{gone:?}");
+    }
 }

@@ -169,7 +169,12 @@ impl Rootless {
             "--json",
         ];
         let arguments = self.done(self.shield(&prepare)).await;
-        let arguments: Vec<String> = serde_json::from_str(&arguments).unwrap();
+        self.create_with(name, &arguments).await
+    }
+
+    /// Makes a container that sleeps, with the arguments that `prepare --json` printed.
+    pub(crate) async fn create_with(&self, name: &str, arguments: &str) -> Container {
+        let arguments: Vec<String> = serde_json::from_str(arguments).unwrap();
         let mut create = self.podman(&["create"]);
         create.args(arguments).args([IMAGE, "/bin/sh", "-c"]);
         create.arg("while :; do sleep 1000; done");
@@ -209,6 +214,18 @@ impl Rootless {
     /// Starts a container; its hooks raise its firewall and start its reader.
     pub(crate) async fn start(&self, container: &Container) {
         self.done(self.podman(&["start", &container.name])).await;
+    }
+
+    /// Starts a container, which may be refused.
+    pub(crate) async fn try_start(&self, container: &Container) -> Ended {
+        self.ended(&mut self.podman(&["start", &container.name]))
+            .await
+    }
+
+    /// Returns a file of a container's state directory.
+    pub(crate) fn state_file(&self, container: &Container, name: &str) -> PathBuf {
+        let containers = self.place.path().join("state/containers");
+        containers.join(&container.name).join(name)
     }
 
     /// Ends a container at once.

@@ -92,7 +92,8 @@ const fn prompt_format(context: &CommandContext) -> OutputFormat {
             ProgramName::Clearance
             | ProgramName::Notify
             | ProgramName::Notifier
-            | ProgramName::Request,
+            | ProgramName::Request
+            | ProgramName::Shield,
         ) => OutputFormat::Text,
     }
 }

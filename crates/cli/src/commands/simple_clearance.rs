@@ -62,6 +62,20 @@ pub struct Args {
     shield: Option<PathBuf>,
 }
 
+impl Args {
+    /// Returns the arguments of `terok-shield simple-clearance CONTAINER`.
+    pub(super) const fn for_container(target: String, state_dir: Option<PathBuf>) -> Self {
+        Self {
+            target,
+            container: None,
+            state_dir,
+            reader: None,
+            take_over: false,
+            shield: None,
+        }
+    }
+}
+
 /// Runs the command.
 pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandError> {
     let environment = &context.environment;

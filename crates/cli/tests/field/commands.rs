@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::harness::{ProgramOutput, UserSession, output_of};
 
 /// Every command that people see, with arguments that its parser takes, and whether it has `--json`.
-const COMMANDS: [(&str, &[&str], bool); 25] = [
+const COMMANDS: [(&str, &[&str], bool); 26] = [
     ("allow", &["web:1"], true),
     ("bypass", &["web", "--end"], true),
     ("clearance", &[], true),
@@ -35,6 +35,7 @@ const COMMANDS: [(&str, &[&str], bool); 25] = [
     ),
     ("serve", &[], false),
     ("serve-verdict", &[], false),
+    ("shield", &["profiles"], false),
     ("simple-clearance", &["web"], true),
     ("supervise", &["--pid", "4194304"], true),
     ("tui", &[], false),

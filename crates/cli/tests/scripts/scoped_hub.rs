@@ -204,6 +204,7 @@ impl ScopedHub {
             zone: NetworkZone::Public,
             looked_up_as: None,
             previous: previous.map(Arc::new),
+            reason: None,
         }));
     }
 

@@ -99,6 +99,7 @@ pub(crate) fn blocked(number: u32, name: &str, address: &str) -> SandboxEvent {
         zone: NetworkZone::Public,
         looked_up_as: None,
         previous: None,
+        reason: None,
     })
 }
 
