@@ -61,6 +61,7 @@ impl RunRules {
             longest_answer: self.longest_answer,
             allows_bypass: !self.forbids_bypass,
             open_for: self.learns.then(|| by.clone()),
+            earlier: Vec::new(),
         }
     }
 }

@@ -84,7 +84,7 @@ impl EgressSink for QuestionSink {
             process: None,
             zone: question.zone.question_zone(),
             looked_up_as: question.looked_up_as.cloned(),
-            previous: self.rules.previous_answer(question.dest),
+            previous: self.rules.previous_answer(question.dest, question.zone),
         };
         self.rules.emit_trace(TraceEvent::Asked(&blocked));
         self.hub.report(SandboxEvent::Blocked(blocked));
