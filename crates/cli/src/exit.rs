@@ -22,6 +22,7 @@ use supervisor::SupervisorStartError;
 use terok_clearance::socket::SocketBindError;
 
 use crate::args::{ProgramName, UsageError};
+use crate::commands::profile::RunProfileError;
 use crate::commands::reader::INSIDE_NETNS_VARIABLE;
 use crate::commands::run::TrustedFileRefusal;
 use crate::error::{PacketLogTakenError, error_causes};
@@ -306,6 +307,7 @@ fn explain(error: &CommandError) -> (CommandStatus, Vec<String>) {
         CommandError::NoTerminal | CommandError::LineTerminal => failure(LINE_PROMPT_HINT),
 
         CommandError::RuleStore(error) => explain_rule_store(error),
+        CommandError::RunProfile(error) => explain_run_profile(error),
         CommandError::TrustedFile(TrustedFileRefusal::Changed(_)) => {
             failure("run it once at a terminal, where you can read the rules and accept them")
         }
@@ -365,10 +367,29 @@ fn explain_organisation_file(error: &OrganisationError) -> (CommandStatus, Vec<S
     advise(CommandStatus::FAILURE, &[limits, file])
 }
 
+fn explain_run_profile(error: &RunProfileError) -> (CommandStatus, Vec<String>) {
+    match error {
+        RunProfileError::NoRun(_) => advise(
+            CommandStatus::NO_SUCH_SANDBOX,
+            &["`terok-clearance log --kind sandbox_started` shows the runs, with their ids"],
+        ),
+        RunProfileError::NobodyToAsk => advise(
+            CommandStatus::FAILURE,
+            &["--yes saves it without a question"],
+        ),
+        _ => advise(CommandStatus::FAILURE, &[]),
+    }
+}
+
 fn explain_rule_store(error: &RuleStoreError) -> (CommandStatus, Vec<String>) {
-    let hint = "`terok-clearance profile check` prints every wrong line";
-    let hints = error.rule_file_error().map(|_| hint);
-    advise(CommandStatus::FAILURE, hints.as_slice())
+    let hints = rule_store_hint(error).into_iter().collect();
+    (CommandStatus::FAILURE, hints)
+}
+
+/// Returns the hint for a rule file with wrong lines; the other errors say what to do.
+pub(crate) fn rule_store_hint(error: &RuleStoreError) -> Option<String> {
+    error.rule_file_error()?;
+    Some("`terok-clearance profile check` prints every wrong line".to_owned())
 }
 
 fn explain_listen(error: &SocketBindError) -> (CommandStatus, Vec<String>) {

@@ -34,6 +34,8 @@ use crate::{CommandContext, CommandError, CommandStatus, block_on};
 pub use env_file::{EnvFileError, EnvLineProblem};
 pub use start_rules::TrustedFileRefusal;
 
+pub(super) use learnt_text::groups_json;
+
 pub(crate) use memory_size::MemorySize;
 pub(crate) use merged_run::{limited_hold, merged_hotkey};
 
