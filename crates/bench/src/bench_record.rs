@@ -104,6 +104,7 @@ fn connection_entries(number: u64) -> anyhow::Result<[AuditEntry; 2]> {
         bytes_in: 56_789,
         millis: 789,
         why: ConnectionEndReason::Finished,
+        process: None,
     });
     Ok([start, end].map(|event| AuditEntry::new(time, Some(sandbox.clone()), event)))
 }

@@ -10,9 +10,11 @@ pub mod bypass;
 pub mod clearance;
 pub mod completions;
 pub mod config;
+mod confirm;
 pub mod demo;
 pub mod explain;
 pub mod install_service;
+mod kept_project;
 pub mod list;
 pub mod log;
 pub mod man;
@@ -110,7 +112,7 @@ pub enum CliCommand {
     #[command(display_order = 40, long_about = preview::ABOUT)]
     Preview(preview::Args),
 
-    /// List, show and check profiles, which are sets of allowed destinations.
+    /// List, show, check and make profiles, which are sets of allowed destinations.
     #[command(display_order = 41, long_about = profile::ABOUT)]
     Profile(profile::Args),
 

@@ -26,6 +26,7 @@ use terok_clearance::client::{AnswerError, HubError};
 use terok_clearance::socket::SocketBindError;
 use terok_clearance::varlink::VarlinkServeError;
 
+use crate::commands::profile::RunProfileError;
 use crate::commands::request::RequestCommandError;
 use crate::commands::run::{ApproverProgramError, EnvFileError, TrustedFileRefusal};
 use crate::environment::RuntimeDirError;
@@ -50,6 +51,9 @@ pub enum CommandError {
     /// The operator's rule files cannot be used.
     #[error(transparent)]
     RuleStore(#[from] RuleStoreError),
+    /// No profile was made of a run.
+    #[error(transparent)]
+    RunProfile(#[from] RunProfileError),
     /// No popups can be shown.
     #[error(transparent)]
     PopupDesktop(#[from] PopupDesktopError),

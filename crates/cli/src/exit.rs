@@ -14,11 +14,13 @@ use runner::{PublishError, RunError, RunOutcome};
 use rustix::io::Errno;
 use rustix::termios::{Termios, tcgetattr};
 use simple_clearance::SimpleClearanceError;
-use store::RuleStoreError;
 use supervisor::SupervisorStartError;
 use terok_clearance::socket::SocketBindError;
 
-use settings_errors::{explain_organisation_file, explain_record, explain_user_settings};
+use settings_errors::{
+    explain_organisation_file, explain_record, explain_rule_store, explain_run_profile,
+    explain_user_settings,
+};
 use shield_errors::shield_hints;
 
 use crate::args::{ProgramName, UsageError};
@@ -34,6 +36,7 @@ mod settings_errors;
 mod shield_errors;
 
 pub(crate) use rule_errors::revocations_status;
+pub(crate) use settings_errors::rule_store_hint;
 
 use rule_errors::{rule_call_status, selection_status};
 
@@ -304,6 +307,7 @@ fn explain(error: &CommandError) -> (CommandStatus, Vec<String>) {
         CommandError::NoTerminal | CommandError::LineTerminal => failure(LINE_PROMPT_HINT),
 
         CommandError::RuleStore(error) => explain_rule_store(error),
+        CommandError::RunProfile(error) => explain_run_profile(error),
         CommandError::TrustedFile(TrustedFileRefusal::Changed(_)) => {
             failure("run it once at a terminal, where you can read the rules and accept them")
         }
@@ -326,12 +330,6 @@ fn hub_hint(command: &str) -> String {
 fn advise(status: CommandStatus, hints: &[&str]) -> (CommandStatus, Vec<String>) {
     let hints = hints.iter().map(|hint| (*hint).to_owned()).collect();
     (status, hints)
-}
-
-fn explain_rule_store(error: &RuleStoreError) -> (CommandStatus, Vec<String>) {
-    let hint = "`terok-clearance profile check` prints every wrong line";
-    let hints = error.rule_file_error().map(|_| hint);
-    advise(CommandStatus::FAILURE, hints.as_slice())
 }
 
 fn explain_listen(error: &SocketBindError) -> (CommandStatus, Vec<String>) {

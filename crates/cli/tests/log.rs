@@ -175,6 +175,7 @@ fn story() -> Vec<AuditEntry> {
             bytes_in: 3_400_000,
             millis: 2_500,
             why: ConnectionEndReason::RuleEnded,
+            process: Some("node".into()),
         }),
         AuditEvent::RuleEnded(AuditRuleEnd {
             rule: "4".into(),

@@ -11,8 +11,13 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
+use record::{
+    AuditConnection, AuditConnectionEnd, AuditEntry, AuditEvent, AuditSandbox, AuditSandboxEnd,
+    AuditSandboxStart, ConnectionEndReason, FILE_NAME, RecordAppender, RecordConfig,
+};
 use serde_json::Value;
 use tempfile::TempDir;
+use terok_clearance::{Dest, Protocol, Timestamp};
 use test_support::directory::private_directory;
 
 /// A user with rule files.
@@ -47,6 +52,7 @@ impl RuleUser {
             .args(args)
             .env_clear()
             .env("HOME", self.home.path())
+            .env("TZ", "UTC")
             .stdin(Stdio::null())
             .output()
             .unwrap()
@@ -69,7 +75,7 @@ fn objects(output: &Output) -> Vec<Value> {
 #[test]
 fn the_help_teaches() {
     let user = RuleUser::new();
-    for command in ["", "list", "show", "check"] {
+    for command in ["", "list", "show", "check", "from"] {
         let args = [command, "--help"];
         let args = if command.is_empty() {
             &args[1..]
@@ -180,4 +186,143 @@ fn every_wrong_line_of_every_file_is_reported() {
     let named = user.run(&["check", open.to_str().unwrap(), "/nonexistent"]);
     assert_eq!(named.status.code(), Some(1));
     assert!(user.text(&named.stdout).ends_with("always.rules: 1 rule\n"));
+}
+
+/// Appends the entries of a run of `web` to the user's record.
+fn record_run(user: &RuleUser, id: &str, dests: &[(&str, Option<&str>)]) {
+    let sandbox = AuditSandbox {
+        name: Some("web".into()),
+        ..AuditSandbox::new(id.parse().unwrap())
+    };
+    let time = Timestamp::from_micros(1_795_255_384_000_001);
+    let entry = |event| AuditEntry::new(time, Some(sandbox.clone()), event);
+    let mut entries = vec![entry(AuditEvent::SandboxStarted(AuditSandboxStart {
+        network: "dialed".into(),
+        learn: true,
+        profiles: Vec::new(),
+        command: None,
+    }))];
+    for (number, (dest, process)) in (1_u64..).zip(dests) {
+        let (connection, port) = (number, 443);
+        let (dest, protocol): (Dest, _) = (dest.parse().unwrap(), Protocol::TCP);
+        entries.push(entry(AuditEvent::Connected(AuditConnection {
+            connection,
+            dest: dest.clone(),
+            port,
+            protocol,
+            address: None,
+            rule: None,
+            origin: None,
+        })));
+        let end = AuditEvent::Closed(AuditConnectionEnd {
+            connection,
+            dest,
+            port,
+            protocol,
+            bytes_out: 10,
+            bytes_in: 200,
+            millis: 1,
+            why: ConnectionEndReason::Finished,
+            process: process.map(Into::into),
+        });
+        entries.push(entry(end));
+    }
+    entries.push(entry(AuditEvent::SandboxEnded(AuditSandboxEnd {
+        status: Some(0),
+        reason: None,
+    })));
+    let path = user.home.path().join(".local/state/terok-clearance");
+    let mut appender = RecordAppender::new(RecordConfig::new(path.join(FILE_NAME)));
+    appender.append(&entries).1.unwrap();
+}
+
+#[test]
+fn a_profile_is_made_of_the_newest_run_with_a_name() {
+    let user = RuleUser::new();
+    let missing = user.run(&["from", "last"]);
+    assert_eq!(missing.status.code(), Some(3));
+    assert!(
+        user.text(&missing.stderr)
+            .contains("the record has no run last")
+    );
+    record_run(&user, "0123456789ab", &[("old.example", None)]);
+    record_run(
+        &user,
+        "ba9876543210",
+        &[
+            ("a.example.com", Some("node")),
+            ("b.example.com", None),
+            ("a.example.com", Some("git")),
+            ("169.254.169.254", None),
+        ],
+    );
+    for run in ["last", "web", "ba9876543210"] {
+        let shown = user.run(&["from", run]);
+        assert!(shown.status.success());
+        insta::assert_snapshot!("from-run", user.text(&shown.stdout));
+        let warnings = user.text(&shown.stderr);
+        let is_warned =
+            warnings.contains("2 runs are called web: this is the newest, ba9876543210");
+        assert_eq!(is_warned, run == "web", "{warnings}");
+        assert_eq!(warnings.is_empty(), run != "web", "{warnings}");
+    }
+    let old = user.run(&["from", "0123456789ab"]);
+    assert!(
+        user.text(&old.stdout)
+            .contains("\nold.example:443/tcp  # 1 connection, 10 bytes")
+    );
+    let other = user.run(&["from", "db"]);
+    assert_eq!(other.status.code(), Some(3));
+    record_run(&user, "000000000000", &[]);
+    let idle = user.run(&["from", "last"]);
+    assert_eq!(idle.status.code(), Some(1));
+    assert!(
+        user.text(&idle.stderr)
+            .contains("the run web connected to nothing")
+    );
+}
+
+#[test]
+fn a_profile_of_a_run_is_saved_once_and_only_when_somebody_says_so() {
+    let user = RuleUser::new();
+    record_run(&user, "0123456789ab", &[("a.example.com", None)]);
+    let path = user
+        .home
+        .path()
+        .join(".config/terok-clearance/profiles/web.rules");
+    let unasked = user.run(&["from", "last", "--save", "web"]);
+    assert_eq!(unasked.status.code(), Some(1));
+    assert!(
+        user.text(&unasked.stderr)
+            .contains("--yes saves it without a question")
+    );
+    assert!(!path.exists());
+    let saved = user.run(&["from", "last", "--save", "web", "--yes"]);
+    assert!(saved.status.success());
+    assert_eq!(fs::read(&path).unwrap(), saved.stdout);
+    assert!(
+        user.text(&saved.stderr)
+            .contains("`terok-clearance run --profile web` uses it")
+    );
+    assert_eq!(
+        fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    assert!(user.run(&["check"]).status.success());
+    for (name, reason) in [("web", "exists already"), ("npm", "a bundled profile")] {
+        let refused = user.run(&["from", "last", "--save", name, "--yes"]);
+        assert_eq!(refused.status.code(), Some(1), "{name}");
+        assert!(user.text(&refused.stderr).contains(reason), "{name}");
+    }
+    assert_eq!(fs::read(&path).unwrap(), saved.stdout);
+    let json = objects(&user.run(&["from", "last", "--save", "two", "--yes", "--json"]));
+    assert_eq!(json[0]["groups"][0]["owner"], "example.com");
+    assert!(json[0]["path"].as_str().unwrap().ends_with("/two.rules"));
+    for wrong in [
+        &["from"][..],
+        &["from", "last", "--yes"],
+        &["from", "last", "--save", "a/b"],
+    ] {
+        assert_eq!(user.run(wrong).status.code(), Some(2), "{wrong:?}");
+    }
 }

@@ -305,6 +305,9 @@ pub struct AuditConnectionEnd {
     pub millis: u64,
     /// The reason of the end.
     pub why: ConnectionEndReason,
+    /// The program that made the connection, as it describes itself; only in runs that learn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<DisplayText>,
 }
 
 /// A connection that was refused.

@@ -44,6 +44,7 @@ mod entry;
 mod files;
 mod filter;
 mod follow;
+mod last_lines;
 mod line;
 mod lock;
 mod reader;
@@ -66,6 +67,7 @@ pub use files::{
 };
 pub use filter::{DestFilter, RecordFilter};
 pub use follow::RecordFollower;
+pub use last_lines::LastLines;
 pub use line::{LineParseError, MAX_LINE_BYTES, RecordedEntry, encode_line, parse_line};
 pub use reader::{ReadRecordError, RecordLine, RecordReader};
 pub use record_time::format_record_time;

@@ -14,6 +14,7 @@
 mod config;
 mod console;
 mod controlling_tty;
+mod earlier_answers;
 mod error;
 mod frontend;
 mod hotkey_filter;

@@ -20,6 +20,7 @@ use terok_clearance::{ContainerId, DisplayText, DomainName, Dossier, Timestamp};
 use tokio::sync::{Notify, mpsc};
 
 use crate::controlling_tty::ControllingTty;
+use crate::earlier_answers::read_earlier_answers;
 use crate::frontend::RunFrontend;
 use crate::learnt_dests::LearntRecorder;
 use crate::open_files::raise_open_files_limit;
@@ -224,12 +225,19 @@ fn start_supervisor(
     } = inside;
     let uid = rustix::process::geteuid().as_raw();
     let by = DisplayText::new(&format!("uid {uid}"));
+    let mut policy = config.rules.to_policy(Timestamp::now(), &by);
+    if let (Some(kept), Some(_)) = (&config.rules.kept, &gateway) {
+        let own = config.state_dir.join(record::FILE_NAME);
+        let first = config.records.first();
+        let record = first.map_or(own, |record| record.path.clone());
+        policy.earlier = read_earlier_answers(&record, &kept.project);
+    }
     let supervisor = DialedSupervisor::start(DialedConfig {
         container: identity.container,
         dossier: identity.dossier,
         process,
         gateway,
-        policy: config.rules.to_policy(Timestamp::now(), &by),
+        policy,
         requests: Some(requests),
         approver: config.approver.clone(),
         kept_changed: Arc::clone(kept_changed),

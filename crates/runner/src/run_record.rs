@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Passes the events of a run to the record.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use policy::{PolicyRule, RuleOrigin, RuleTerm};
@@ -31,6 +33,36 @@ pub(crate) struct RunRecord {
     /// One for each record; none is kept without.
     writers: Vec<RecordWriter>,
     sandbox: AuditSandbox,
+    /// The programs of open connections, in a run that learns.
+    programs: Option<ConnectionPrograms>,
+}
+
+/// The programs that made the open connections; clones share them.
+#[derive(Debug, Clone, Default)]
+struct ConnectionPrograms(Arc<Mutex<BTreeMap<u64, Option<DisplayText>>>>);
+
+impl ConnectionPrograms {
+    /// Follows an event. Returns the program of a connection that has ended.
+    fn observe(&self, event: &TraceEvent<'_>) -> Option<DisplayText> {
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match event {
+            TraceEvent::Connected { connection, .. } => {
+                open.insert(connection.id, None);
+            }
+            TraceEvent::ProcessFound {
+                connection,
+                process,
+            } => {
+                // A connection that ended before its process was found has none.
+                if let Some(program) = open.get_mut(connection) {
+                    *program = Some(process.name.clone());
+                }
+            }
+            TraceEvent::Closed(closed) => return open.remove(&closed.connection.id)?,
+            _ => {}
+        }
+        None
+    }
 }
 
 impl RunRecord {
@@ -46,6 +78,7 @@ impl RunRecord {
         let mut record = Self {
             writers: Vec::new(),
             sandbox,
+            programs: config.rules.learns.then(ConnectionPrograms::default),
         };
         for of_file in &config.records {
             if config.is_record_required {
@@ -105,9 +138,15 @@ impl RunRecord {
 
     /// Records an event of the supervisor, if it is one for the record.
     pub(crate) fn observe(&self, event: &TraceEvent<'_>) {
-        if !self.writers.is_empty()
-            && let Some(event) = to_audit_event(event)
-        {
+        if self.writers.is_empty() {
+            return;
+        }
+        let programs = self.programs.as_ref();
+        let program = programs.and_then(|programs| programs.observe(event));
+        if let Some(mut event) = to_audit_event(event) {
+            if let AuditEvent::Closed(end) = &mut event {
+                end.process = program;
+            }
             self.write(event);
         }
     }
@@ -353,6 +392,7 @@ fn audit_end(closed: &ClosedConnection) -> AuditConnectionEnd {
             ConnectionEnd::SandboxEnded => ConnectionEndReason::SandboxEnded,
             other => ConnectionEndReason::from(other.as_str()),
         },
+        process: None,
     }
 }
 

@@ -64,6 +64,7 @@ impl RunRules {
             allows_bypass: !self.forbids_bypass,
             forbids_approver: self.forbids_approver,
             open_for: self.learns.then(|| by.clone()),
+            earlier: Vec::new(),
         }
     }
 }

@@ -48,6 +48,20 @@ pub enum RuleStoreError {
     /// No bundled profile has this name.
     #[error("there is no bundled profile \"{0}\": `terok-clearance profile list` lists them")]
     NoBundledProfile(ProfileName),
+    /// A new profile would replace one of the operator.
+    #[error(
+        "the profile {name} exists already, in {}: choose another name, or remove it first",
+        path.display()
+    )]
+    ProfileExists {
+        /// The name.
+        name: ProfileName,
+        /// The file.
+        path: PathBuf,
+    },
+    /// A new profile would replace a bundled one.
+    #[error("{0} is the name of a bundled profile, which yours would replace: choose another name")]
+    BundledName(ProfileName),
     /// A profile exists in both formats.
     #[error(
         "the profile {name} is both {} and {}: remove one of them",
@@ -148,9 +162,14 @@ impl RuleStoreError {
     /// Returns the file or directory that the error is about.
     pub fn path(&self) -> Option<&Path> {
         match self {
-            Self::File { path, .. } | Self::Edit { path, .. } => Some(path),
+            Self::File { path, .. }
+            | Self::Edit { path, .. }
+            | Self::ProfileExists { path, .. } => Some(path),
             Self::TwoProfiles { rules, .. } => Some(rules),
-            Self::NoProfile { .. } | Self::NoBundledProfile(_) | Self::Project(_) => None,
+            Self::NoProfile { .. }
+            | Self::NoBundledProfile(_)
+            | Self::BundledName(_)
+            | Self::Project(_) => None,
         }
     }
 

@@ -69,6 +69,26 @@ impl RuleStore {
         self.load_profile_in(directory.as_ref(), name)
     }
 
+    /// Writes a new profile of the operator, and returns its path. No profile is replaced: neither
+    /// one of the operator nor a bundled one.
+    pub fn create_profile(
+        &self,
+        name: &ProfileName,
+        file: &RuleFile,
+    ) -> Result<PathBuf, RuleStoreError> {
+        let directory = PrivateDir::create(self.config_dir())?.create_below(PROFILES_DIR)?;
+        let lock = directory.lock()?;
+        check_absent(Some(&directory), name)?;
+        let entry = format!("{name}{RULES_ENDING}");
+        directory.replace(&lock, &entry, &file.render())?;
+        Ok(directory.entry_path(&entry))
+    }
+
+    /// Checks that no profile has this name.
+    pub fn check_new_profile(&self, name: &ProfileName) -> Result<(), RuleStoreError> {
+        check_absent(self.open_directory(&[PROFILES_DIR])?.as_ref(), name)
+    }
+
     /// Lists the bundled profiles and those of the operator, ordered by name.
     ///
     /// Files whose names are no names of profiles are left out.
@@ -128,4 +148,24 @@ impl RuleStore {
             directory: self.profiles_dir(),
         })
     }
+}
+
+/// Checks that there is neither a bundled profile nor a file for this name.
+fn check_absent(directory: Option<&PrivateDir>, name: &ProfileName) -> Result<(), RuleStoreError> {
+    if bundled_profile(name).is_some() {
+        return Err(RuleStoreError::BundledName(name.clone()));
+    }
+    let Some(directory) = directory else {
+        return Ok(());
+    };
+    for ending in [RULES_ENDING, TEXT_ENDING] {
+        let entry = format!("{name}{ending}");
+        if directory.has_entry(&entry)? {
+            return Err(RuleStoreError::ProfileExists {
+                name: name.clone(),
+                path: directory.entry_path(&entry),
+            });
+        }
+    }
+    Ok(())
 }

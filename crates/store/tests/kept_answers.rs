@@ -263,6 +263,35 @@ fn a_shared_directory_is_no_project_of_what_is_below() {
 }
 
 #[test]
+fn a_new_profile_replaces_none() {
+    let home = Home::new();
+    let store = home.store();
+    let file = RuleFile::parse(b"# mine\na.example:443/tcp\n").unwrap();
+    let path = store.create_profile(&name("web"), &file).unwrap();
+    assert_eq!(path, home.path("config/profiles/web.rules"));
+    assert_eq!(fs::read_to_string(&path).unwrap(), file.render());
+    let mode = fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(store.load_profile(&name("web")).unwrap().file, file);
+    home.write("config/profiles/shield.txt", "+a.example\n");
+    for taken in ["web", "shield"] {
+        for refused in [
+            store
+                .create_profile(&name(taken), &RuleFile::default())
+                .err(),
+            store.check_new_profile(&name(taken)).err(),
+        ] {
+            let is_refused = matches!(refused, Some(RuleStoreError::ProfileExists { .. }));
+            assert!(is_refused, "{taken}");
+        }
+    }
+    assert_eq!(fs::read_to_string(&path).unwrap(), file.render());
+    let bundled = store.create_profile(&name("npm"), &file);
+    assert!(matches!(bundled, Err(RuleStoreError::BundledName(_))));
+    store.check_new_profile(&name("other")).unwrap();
+}
+
+#[test]
 fn own_profiles_replace_bundled_ones() {
     let home = Home::new();
     let store = home.store();

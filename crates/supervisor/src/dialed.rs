@@ -43,7 +43,7 @@ use question_sink::{QuestionIdentity, QuestionSink};
 use rules::DialedRules;
 
 pub use approver::ApproverConfig;
-pub use kept::{DialedPolicy, KeptAnswers, KeptPlace, KeptRule, LongestAnswer};
+pub use kept::{DialedPolicy, EarlierAnswer, KeptAnswers, KeptPlace, KeptRule, LongestAnswer};
 
 /// Maximum packets handled before other events get their turn.
 const PACKETS_PER_TURN: usize = 64;

@@ -28,8 +28,8 @@ mod who_asks;
 pub use classic_hub::serve_classic_hub;
 pub use config::{AllowedDest, AllowedDestError, NameAccess, SupervisorConfig};
 pub use dialed::{
-    ApproverConfig, DialedConfig, DialedPolicy, DialedStartError, DialedSupervisor, KeptAnswers,
-    KeptPlace, KeptRule, LongestAnswer,
+    ApproverConfig, DialedConfig, DialedPolicy, DialedStartError, DialedSupervisor, EarlierAnswer,
+    KeptAnswers, KeptPlace, KeptRule, LongestAnswer,
 };
 pub use egress::dial::HostSockets;
 pub use egress::proxy::{ProxySettings, ProxyUrlError, ProxyVariableError};

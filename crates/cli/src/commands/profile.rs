@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `profile`: lists, shows and checks profiles.
+//! `profile`: lists, shows, checks and makes profiles.
+
+mod from_run;
+mod recorded_run;
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -16,9 +19,12 @@ use terok_clearance::{Action, DisplayText};
 
 use crate::error::error_causes;
 use crate::{CommandContext, CommandError, CommandStatus};
+use from_run::FromArgs;
+
+pub use from_run::RunProfileError;
 
 /// Long help.
-pub(super) const ABOUT: &str = "List, show and check profiles.
+pub(super) const ABOUT: &str = "List, show, check and make profiles.
 
 A profile is a text file with one destination a line, which is allowed; `!` in front denies it, \
 and `#` begins a comment. Bundled profiles cover common work. Your own are files \
@@ -33,6 +39,7 @@ Examples:
   terok-clearance profile show npm --bundled > ~/.config/terok-clearance/profiles/npm.rules
   terok-clearance profile check
   terok-clearance profile check ./web.rules
+  terok-clearance profile from last --save web
 
 docs/profiles.md describes the format, and which rule decides.
 
@@ -40,7 +47,8 @@ Exit status:
   0    success
   1    a file has a wrong line or cannot be used, or there is no profile of this name; the
        other files are listed or checked all the same
-  2    invalid arguments")]
+  2    invalid arguments
+  3    `profile from`: the record has no such run")]
 pub struct Args {
     #[command(subcommand)]
     command: ProfileCommand,
@@ -92,6 +100,9 @@ could change them. With --json, each line is an object: `event` is `checked` for
         #[arg(value_name = "FILE")]
         files: Vec<PathBuf>,
     },
+    /// Make a profile of what a run has reached
+    #[command(after_long_help = from_run::AFTER_HELP)]
+    From(FromArgs),
 }
 
 /// Runs the command.
@@ -101,6 +112,7 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
         ProfileCommand::Show { name, bundled } => show(&name, bundled, context),
         ProfileCommand::Check { files } if files.is_empty() => check_own(context),
         ProfileCommand::Check { files } => check_files(&files, context),
+        ProfileCommand::From(args) => from_run::perform(&args, context),
     }
 }
 

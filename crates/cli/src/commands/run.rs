@@ -37,6 +37,8 @@ pub use approver::ApproverProgramError;
 pub use env_file::{EnvFileError, EnvLineProblem};
 pub use start_rules::TrustedFileRefusal;
 
+pub(super) use learnt_text::groups_json;
+
 pub(crate) use memory_size::MemorySize;
 pub(crate) use merged_run::{limited_hold, merged_hotkey};
 

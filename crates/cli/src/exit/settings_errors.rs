@@ -3,8 +3,10 @@
 
 use record::ReadRecordError;
 use settings::{OrganisationError, ProtectedFileError, UserSettingsError, WriteProtectionError};
+use store::RuleStoreError;
 
 use super::{CommandStatus, advise};
+use crate::commands::profile::RunProfileError;
 
 const EXAMPLE_HINT: &str = "`terok-clearance config example` prints every key and its values";
 
@@ -50,4 +52,31 @@ pub(super) fn explain_record(error: &ReadRecordError) -> (CommandStatus, Vec<Str
         _ => &[],
     };
     advise(CommandStatus::FAILURE, hints)
+}
+
+/// Returns the status and hints for a profile that cannot be made of a run.
+pub(super) fn explain_run_profile(error: &RunProfileError) -> (CommandStatus, Vec<String>) {
+    match error {
+        RunProfileError::NoRun(_) => advise(
+            CommandStatus::NO_SUCH_SANDBOX,
+            &["`terok-clearance log --kind sandbox_started` shows the runs, with their ids"],
+        ),
+        RunProfileError::NobodyToAsk => advise(
+            CommandStatus::FAILURE,
+            &["--yes saves it without a question"],
+        ),
+        _ => advise(CommandStatus::FAILURE, &[]),
+    }
+}
+
+/// Returns the status and hints for rule files that cannot be used.
+pub(super) fn explain_rule_store(error: &RuleStoreError) -> (CommandStatus, Vec<String>) {
+    let hints = rule_store_hint(error).into_iter().collect();
+    (CommandStatus::FAILURE, hints)
+}
+
+/// Returns the hint for a rule file with wrong lines; the other errors say what to do.
+pub(crate) fn rule_store_hint(error: &RuleStoreError) -> Option<String> {
+    error.rule_file_error()?;
+    Some("`terok-clearance profile check` prints every wrong line".to_owned())
 }

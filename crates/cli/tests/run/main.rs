@@ -23,6 +23,8 @@ mod escape;
 mod hotkey;
 mod kernel;
 mod lab;
+mod later_runs;
+mod learn;
 mod machine;
 mod nested;
 mod network;

@@ -6,17 +6,17 @@ use serde_json::Value;
 use super::lab::{Lab, Sandbox, hello};
 use super::user::{as_everybody, told};
 
-const REFUSED: &str = "failed: ECONNREFUSED";
+pub(crate) const REFUSED: &str = "failed: ECONNREFUSED";
 
 /// Runs a command of the program on the machine of the lab, and returns its output.
-fn program(lab: &Lab<'_>, args: &[&str]) -> String {
+pub(crate) fn program(lab: &Lab<'_>, args: &[&str]) -> String {
     let output = lab.machine.program(lab.user, args).output().unwrap();
     assert!(output.status.success(), "{args:?}: {}", told(&output));
     String::from_utf8(output.stdout).unwrap()
 }
 
 /// Returns the rules of the sandbox.
-fn rules(lab: &Lab<'_>) -> Vec<Value> {
+pub(crate) fn rules(lab: &Lab<'_>) -> Vec<Value> {
     let lines = program(lab, &["rules", "--json"]);
     let events = lines
         .lines()
@@ -27,14 +27,14 @@ fn rules(lab: &Lab<'_>) -> Vec<Value> {
 }
 
 /// Begins a connection that stays, and waits until it exists.
-fn linger(sandbox: &mut Sandbox, host: &str) {
+pub(crate) fn linger(sandbox: &mut Sandbox, host: &str) {
     sandbox.shell.begins(&format!(
         "rm -f up; python3 w.py linger {host} up > out & L=$!; while [ ! -e up ]; do sleep 0.01; done"
     ));
 }
 
 /// Waits for the end of that connection, and returns how it ended.
-fn lingered(sandbox: &mut Sandbox) -> String {
+pub(crate) fn lingered(sandbox: &mut Sandbox) -> String {
     sandbox.shell.does("wait $L; cat out").1
 }
 

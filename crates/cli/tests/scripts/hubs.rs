@@ -212,6 +212,7 @@ fn every_kind_of_line_matches_the_schema() {
             .run_json(&["allow", "web:1", "--socket", "/nonexistent"])
             .0,
     );
+    meet(harness.run_kept_commands());
     // A real hub, for applied answers and a restart.
     let _helper = harness.start_verdict_helper("");
     let mut hub = harness.start_hub("db");

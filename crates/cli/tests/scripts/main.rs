@@ -20,6 +20,7 @@ mod hostile;
 #[path = "../../../../tests/hostile/hub.rs"]
 mod hub;
 mod hubs;
+mod kept;
 mod list;
 mod rules;
 mod schema;

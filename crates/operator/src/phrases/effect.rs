@@ -181,6 +181,8 @@ pub(crate) fn describe_previous_answer(previous: &PreviousAnswer, now: Timestamp
     } = previous;
     let lifetime = match keep {
         RuleLifetime::Once => "once".to_owned(),
+        // The answer may be one of an earlier run.
+        RuleLifetime::Sandbox if seconds.is_none() => "for one run".to_owned(),
         _ => describe_answer_lifetime(*keep, *seconds),
     };
     let ago = format_age(now.saturating_since(*at));

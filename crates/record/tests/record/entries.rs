@@ -252,6 +252,7 @@ fn connection_event() -> impl Strategy<Value = AuditEvent> {
                 bytes_in,
                 millis,
                 why: why.as_str().into(),
+                process: rule,
             }),
             _ => AuditEvent::Refused(AuditRefusal {
                 dest,

@@ -13,6 +13,7 @@ mod files;
 mod filter;
 mod follow;
 mod full_disk;
+mod last_lines;
 mod lines;
 mod processes;
 mod schema;

@@ -28,6 +28,7 @@ fn end(number: u64, dest: &str, bytes: (u64, u64)) -> AuditEvent {
         bytes_in: bytes.1,
         millis: 5,
         why: ConnectionEndReason::Finished,
+        process: None,
     })
 }
 

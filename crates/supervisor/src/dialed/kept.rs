@@ -5,7 +5,9 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use policy::{RuleOrigin, RuleSpec};
-use terok_clearance::{Action, DestPattern, DisplayText, RuleLifetime};
+use terok_clearance::{
+    Action, DestPattern, DisplayText, NetworkZone, PreviousAnswer, RuleLifetime,
+};
 
 /// The rules of a sandbox at its start, and the limits of answers.
 #[derive(Debug, Clone, Default)]
@@ -24,6 +26,20 @@ pub struct DialedPolicy {
     pub open_for: Option<DisplayText>,
     /// No program may answer in place of a person.
     pub forbids_approver: bool,
+    /// The last answers of earlier runs, the newest first. They are shown with questions, and make
+    /// no rules.
+    pub earlier: Vec<EarlierAnswer>,
+}
+
+/// How destinations were answered in an earlier run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EarlierAnswer {
+    /// The destinations that the answer covered.
+    pub pattern: DestPattern,
+    /// The part of the network that the question was about.
+    pub zone: NetworkZone,
+    /// The answer.
+    pub answer: Arc<PreviousAnswer>,
 }
 
 /// The longest that an answer may last.

@@ -87,7 +87,7 @@ impl EgressSink for QuestionSink {
             process: None,
             zone: question.zone.question_zone(),
             looked_up_as: question.looked_up_as.cloned(),
-            previous: self.rules.previous_answer(question.dest),
+            previous: self.rules.previous_answer(question.dest, question.zone),
             reason: question.reason.cloned(),
         };
         self.rules.emit_trace(TraceEvent::Asked(&blocked));

@@ -17,13 +17,13 @@ use policy::{
     BootInstant, PolicyRule, RuleId, RuleOrigin, RuleTable, RuleTableFull, RuleVerdict, TableRule,
 };
 use terok_clearance::{
-    DestPattern, DestZone, DisplayText, DomainName, HostPattern, PacketDest, PacketHost, PortRange,
-    PreviousAnswer, Protocol, Timestamp,
+    Action, DestPattern, DestZone, DisplayText, DomainName, HostPattern, PacketDest, PacketHost,
+    PortRange, PreviousAnswer, Protocol, Timestamp,
 };
 use tokio::sync::Notify;
 
 use super::boot_clock::{BootAlarm, boot_now};
-use super::kept::DialedPolicy;
+use super::kept::{DialedPolicy, KeptPlace};
 use crate::{RuleEnd, TraceEvent, TraceObserver};
 
 /// Maximum destinations whose last answer is remembered after its rule has ended.
@@ -144,10 +144,25 @@ impl DialedRules {
         Some(entry.rule.spec.origin.clone())
     }
 
-    /// Returns the last answer about a destination, if its rule has ended.
-    pub(super) fn previous_answer(&self, dest: &PacketDest) -> Option<Arc<PreviousAnswer>> {
+    /// Returns the last answer about a destination, if its rule has ended: one of this run, else
+    /// the newest of earlier runs.
+    pub(super) fn previous_answer(
+        &self,
+        dest: &PacketDest,
+        zone: DestZone,
+    ) -> Option<Arc<PreviousAnswer>> {
         let pattern = exact_pattern(dest)?;
-        self.lock_state().previous.get(&pattern).cloned()
+        let state = self.lock_state();
+        if let Some(answer) = state.previous.get(&pattern) {
+            return Some(Arc::clone(answer));
+        }
+        let mut earlier = self.shared.policy.earlier.iter();
+        let found = earlier.find(|earlier| {
+            earlier.zone == zone.question_zone()
+                && earlier.pattern.matches(dest)
+                && !state.is_kept(earlier.answer.action, &earlier.pattern)
+        });
+        found.map(|earlier| Arc::clone(&earlier.answer))
     }
 
     /// Removes the rules that have ended, and ends their connections. Returns the next end.
@@ -282,6 +297,16 @@ fn exact_pattern(dest: &PacketDest) -> Option<DestPattern> {
 }
 
 impl RulesState {
+    /// Returns `true` if a file of kept answers has this rule.
+    fn is_kept(&self, action: Action, pattern: &DestPattern) -> bool {
+        self.table.iter().any(|entry| {
+            let spec = &entry.rule.spec;
+            KeptPlace::of_origin(&spec.origin).is_some()
+                && spec.action == action
+                && spec.pattern == *pattern
+        })
+    }
+
     /// Remembers the answer whose rule has ended.
     fn remember_answer(&mut self, ended: &TableRule, revoked: bool) {
         let Some(answer) = self.answers.remove(&ended.rule.id) else {

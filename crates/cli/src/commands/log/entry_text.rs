@@ -107,8 +107,10 @@ fn describe_event(event: &AuditEvent) -> EntryWording {
             let dest = format_dest(&end.dest, end.port, end.protocol);
             let (sent, received) = (format_bytes(end.bytes_out), format_bytes(end.bytes_in));
             let duration = format_millis(end.millis);
+            let by = end.process.as_ref();
+            let by = by.map_or_else(String::new, |process| format!(" by {process}"));
             let rest = format!(
-                "{dest}, sent {sent}, received {received} in {duration}, {} #{}",
+                "{dest}{by}, sent {sent}, received {received} in {duration}, {} #{}",
                 plain_word(end.why.as_str()),
                 end.connection
             );

@@ -2,6 +2,7 @@
 //! Formats what a run that learns has reached.
 
 use runner::{LearntDest, LearntDests};
+use serde_json::{Value, json};
 use terok_clearance::DisplayText;
 
 /// Maximum destinations that are listed.
@@ -9,7 +10,7 @@ const MAX_LISTED_DESTS: usize = 200;
 
 /// Returns the list as text, one line or more; `None` if nothing was reached.
 pub(super) fn text(learnt: &LearntDests) -> Option<String> {
-    let total: usize = learnt.groups.iter().map(|group| group.dests.len()).sum();
+    let total = learnt.count();
     if total == 0 {
         return None;
     }
@@ -21,7 +22,7 @@ pub(super) fn text(learnt: &LearntDests) -> Option<String> {
         }
         lines.push(format!("  {}", group.owner));
         for dest in group.dests.iter().take(left) {
-            lines.push(format!("    {}", describe_dest(dest)));
+            lines.push(format!("    {}  {}", dest.pattern, dest.describe()));
         }
         left = left.saturating_sub(group.dests.len());
     }
@@ -29,32 +30,20 @@ pub(super) fn text(learnt: &LearntDests) -> Option<String> {
     if more > 0 {
         lines.push(format!("  and {more} more"));
     }
-    lines.push("`terok-clearance profile from` makes a profile of it".to_owned());
+    lines.push("`terok-clearance profile from last --save NAME` makes a profile of it".to_owned());
     Some(lines.join("\n"))
 }
 
-fn describe_dest(dest: &LearntDest) -> String {
-    let programs: Vec<_> = dest.programs.iter().map(DisplayText::as_str).collect();
-    let programs = match programs.as_slice() {
-        [] => String::new(),
-        names => format!(", by {}", names.join(", ")),
-    };
-    let connections = match dest.connections {
-        1 => "1 connection".to_owned(),
-        count => format!("{count} connections"),
-    };
-    let (sent, received) = (dest.bytes_out, dest.bytes_in);
-    format!(
-        "{}  {connections}, {sent} bytes sent, {received} received{programs}",
-        dest.pattern
-    )
+/// Returns the list as one JSON object.
+pub(super) fn json(learnt: &LearntDests) -> Value {
+    json!({"step": "learnt", "groups": groups_json(learnt)})
 }
 
-/// Returns the list as one JSON object.
-pub(super) fn json(learnt: &LearntDests) -> serde_json::Value {
+/// Returns the groups of destinations as JSON.
+pub(in crate::commands) fn groups_json(learnt: &LearntDests) -> Value {
     let dest = |dest: &LearntDest| {
         let programs: Vec<_> = dest.programs.iter().map(DisplayText::as_str).collect();
-        serde_json::json!({
+        json!({
             "dest": dest.pattern.to_string(),
             "connections": dest.connections,
             "bytes_out": dest.bytes_out,
@@ -64,7 +53,7 @@ pub(super) fn json(learnt: &LearntDests) -> serde_json::Value {
     };
     let groups = learnt.groups.iter().map(|group| {
         let dests: Vec<_> = group.dests.iter().map(dest).collect();
-        serde_json::json!({"owner": group.owner.as_str(), "dests": dests})
+        json!({"owner": group.owner.as_str(), "dests": dests})
     });
-    serde_json::json!({"step": "learnt", "groups": groups.collect::<Vec<_>>()})
+    groups.collect()
 }

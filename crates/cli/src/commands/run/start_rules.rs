@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The rules of a run: of options, profiles, files and the organisation.
 
-use std::io::{BufRead as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use policy::{ProfileName, RuleFile, RuleOrigin};
 use runner::{KeptFiles, LongestAnswer, RunRules, StartRule};
-use rustix::termios::isatty;
 use settings::{AnswerLifetime, OrganisationPolicy};
 use store::{
     DEFAULT_TRUSTED_FILE, LoadedProfile, ProjectPath, RuleDifference, RuleStore, RuleStoreError,
@@ -16,6 +14,7 @@ use terok_clearance::{Action, DestPattern, DisplayText};
 
 use super::Args;
 use super::merged_run::MergedRun;
+use crate::commands::confirm::{can_confirm, confirm};
 use crate::{CommandContext, CommandError};
 
 /// Reads the rules of a run.
@@ -176,7 +175,7 @@ fn accept_trusted_file(
     for line in describe_difference(&file, &difference) {
         context.output.print_error_line(&line);
     }
-    if context.json || !isatty(std::io::stdin()) || !isatty(std::io::stderr()) {
+    if !can_confirm(context) {
         return Err(TrustedFileRefusal::Changed(path.to_owned()).into());
     }
     if !confirm("Accept these rules? [y/N] ") {
@@ -202,20 +201,4 @@ fn describe_difference(file: &TrustedFile, difference: &RuleDifference) -> Vec<S
     lines.extend(difference.added.iter().map(|added| rule('+', added)));
     lines.extend(difference.removed.iter().map(|removed| rule('-', removed)));
     lines
-}
-
-/// Asks a question at the terminal; anything but `y` or `yes` is no.
-fn confirm(question: &str) -> bool {
-    let mut stderr = std::io::stderr();
-    if write!(stderr, "{question}")
-        .and_then(|()| stderr.flush())
-        .is_err()
-    {
-        return false;
-    }
-    let mut line = String::new();
-    match std::io::stdin().lock().read_line(&mut line) {
-        Ok(_) => matches!(line.trim(), "y" | "Y" | "yes"),
-        Err(_) => false,
-    }
 }

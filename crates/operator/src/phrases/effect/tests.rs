@@ -100,7 +100,7 @@ fn earlier_answer_has_its_lifetime_its_age_and_its_end() {
     );
     check(
         json!({"action": "deny", "by": "", "at": at, "keep": "sandbox", "revoked": true}),
-        Some("this was denied for this run, 12 minutes ago; it was revoked"),
+        Some("this was denied for one run, 12 minutes ago; it was revoked"),
     );
     check(
         json!({"action": "allow", "by": "x", "at": at, "keep": "once"}),

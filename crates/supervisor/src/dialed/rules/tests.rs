@@ -14,7 +14,7 @@ use terok_clearance::{
 
 use super::answers::scope_pattern;
 use super::*;
-use crate::{KeptAnswers, KeptPlace, KeptRule, LongestAnswer};
+use crate::{EarlierAnswer, KeptAnswers, KeptPlace, KeptRule, LongestAnswer};
 
 /// Files of kept answers in memory.
 #[derive(Debug, Default)]
@@ -91,6 +91,10 @@ fn dest(name: &str) -> PacketDest {
         port: 443,
         protocol: Protocol::TCP,
     }
+}
+
+fn previous(rules: &DialedRules, name: &str) -> Option<Arc<PreviousAnswer>> {
+    rules.previous_answer(&dest(name), DestZone::Public)
 }
 
 /// Returns the claim of an answer to a question about port 443 of a name.
@@ -199,10 +203,10 @@ async fn an_answer_for_one_connection_is_used_up() {
     rules.note_opened(rule);
     assert_eq!(decide(&rules, "a.example"), "ask");
     assert!(rules.list_rules()[0].spent);
-    assert!(rules.previous_answer(&dest("a.example")).is_some());
+    assert!(previous(&rules, "a.example").is_some());
     rules.note_closed(rule);
     assert!(rules.list_rules().is_empty());
-    let previous = rules.previous_answer(&dest("a.example")).unwrap();
+    let previous = previous(&rules, "a.example").unwrap();
     assert_eq!(
         (previous.keep, previous.revoked),
         (RuleLifetime::Once, false)
@@ -300,7 +304,7 @@ async fn the_id_of_a_question_names_the_rules_of_its_answers() {
     // Both answers were to the same question, as the claims of this test are.
     assert_eq!(revoked.rules.len(), 2);
     assert!(rules.revoke(&"r1".into(), &"me".into()).await.is_err());
-    assert!(rules.previous_answer(&dest("a.example")).unwrap().revoked);
+    assert!(previous(&rules, "a.example").unwrap().revoked);
 }
 
 #[tokio::test]
@@ -323,7 +327,7 @@ async fn rules_end_at_their_time_and_the_internet_closes() {
     }
     assert_eq!(decide(&rules, "a.example"), "ask");
     assert_eq!(decide(&rules, "b.example"), "ask");
-    let previous = rules.previous_answer(&dest("a.example")).unwrap();
+    let previous = previous(&rules, "a.example").unwrap();
     assert_eq!(previous.seconds, Some(1));
 }
 
@@ -378,4 +382,82 @@ async fn an_explanation_names_the_deciding_rule_and_the_others() {
     assert_eq!(others, ["r3", "r1"]);
     assert_eq!(explain("b.test").verdict, ExplainVerdict::Ask);
     assert_eq!(explain("169.254.169.254").verdict, ExplainVerdict::Floor);
+}
+
+fn earlier(pattern: &str, zone: NetworkZone, keep: RuleLifetime) -> EarlierAnswer {
+    EarlierAnswer {
+        pattern: pattern.parse().unwrap(),
+        zone,
+        answer: Arc::new(PreviousAnswer {
+            action: Action::Allow,
+            by: DisplayText::new(pattern),
+            at: Timestamp::from_micros(1),
+            keep,
+            seconds: None,
+            revoked: false,
+        }),
+    }
+}
+
+#[tokio::test]
+async fn a_question_says_how_an_earlier_run_answered() {
+    use RuleLifetime::{Once, Project, Sandbox};
+    let public = NetworkZone::Public;
+    let files = Arc::new(MemoryFiles::default());
+    let kept = KeptRule {
+        action: Action::Allow,
+        pattern: "kept.example:443/tcp".parse().unwrap(),
+    };
+    files.keep(KeptPlace::Project, &kept, "").unwrap();
+    let rules = start_with(DialedPolicy {
+        kept: Some(files),
+        earlier: vec![
+            earlier("*.example:443/tcp", public, Sandbox),
+            earlier("a.example:443/tcp", public, Once),
+            earlier("b.test:443/tcp", public, Once),
+            earlier("nas.test:443/tcp", NetworkZone::LocalNetwork, Once),
+            earlier("kept.test:443/tcp", public, Project),
+        ],
+        ..DialedPolicy::default()
+    });
+    let by = |name: &str| previous(&rules, name).map(|answer| answer.by.to_string());
+    // The newest that covers the destination counts, and only for the part of the network.
+    assert_eq!(by("a.example").as_deref(), Some("*.example:443/tcp"));
+    assert_eq!(by("b.test").as_deref(), Some("b.test:443/tcp"));
+    assert_eq!(by("c.test"), None);
+    assert_eq!(by("nas.test"), None);
+    let at_home = rules.previous_answer(&dest("nas.test"), DestZone::LocalNetwork);
+    assert!(at_home.is_some());
+    assert_eq!(by("kept.test").as_deref(), Some("kept.test:443/tcp"));
+    // An earlier answer decides nothing, and one of this run comes first.
+    assert_eq!(decide(&rules, "b.test"), "ask");
+    let outcome = rules.enforce(claim("b.test", Action::Deny, |_| {})).await;
+    assert!(outcome.is_applied());
+    assert_eq!(decide(&rules, "b.test"), "deny");
+    rules.revoke(&"web:1".into(), &"me".into()).await.unwrap();
+    let answer = previous(&rules, "b.test").unwrap();
+    assert_eq!((answer.action, answer.revoked), (Action::Deny, true));
+}
+
+#[tokio::test]
+async fn a_kept_answer_that_is_in_force_is_no_previous_one() {
+    let files = Arc::new(MemoryFiles::default());
+    let pattern: DestPattern = "a.example:443/tcp".parse().unwrap();
+    let kept = KeptRule {
+        action: Action::Allow,
+        pattern,
+    };
+    files.keep(KeptPlace::Always, &kept, "").unwrap();
+    let rules = start_with(DialedPolicy {
+        kept: Some(Arc::<MemoryFiles>::clone(&files)),
+        earlier: vec![earlier(
+            "a.example:443/tcp",
+            NetworkZone::Public,
+            RuleLifetime::Always,
+        )],
+        ..DialedPolicy::default()
+    });
+    assert!(previous(&rules, "a.example").is_none());
+    rules.forget_rule(KeptPlace::Always, kept).await.unwrap();
+    assert!(previous(&rules, "a.example").is_some());
 }
