@@ -306,6 +306,7 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
         hotkey,
         json: context.json,
         quiet: args.quiet,
+        has_record: !merged.records.is_empty(),
     };
     let ended = run_config(args, merged, network, context).and_then(|config| {
         // Before the runtime starts: building a sandbox forks.
