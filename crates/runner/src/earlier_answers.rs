@@ -64,9 +64,8 @@ fn collect_answers(newest_first: &[&[u8]], project: &Path) -> Vec<EarlierAnswer>
         };
         match entry.event {
             Some(AuditEvent::Answered(answer)) => {
-                if found.push(answer, entry.time) {
-                    known.extend(scan_pattern(line));
-                }
+                let is_last = found.push(answer, entry.time);
+                known.extend(scan_pattern(line).filter(|_| is_last));
             }
             Some(AuditEvent::Asked(question)) if !question.zone.is_public() => {
                 found.set_zone(&question.request, question.zone);

@@ -37,7 +37,7 @@ pub use start_rules::TrustedFileRefusal;
 pub(super) use learnt_text::groups_json;
 
 pub(crate) use memory_size::MemorySize;
-pub(crate) use merged_run::{limited_hold, merged_hotkey};
+pub(crate) use merged_run::{limited_hold, merged_hotkey, merged_records};
 
 use merged_run::{MergedRun, merge_run};
 use notices::TerminalReporter;
