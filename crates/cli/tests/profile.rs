@@ -7,6 +7,7 @@
 )]
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -19,6 +20,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use terok_clearance::{Dest, Protocol, Timestamp};
 use test_support::directory::private_directory;
+use test_support::pseudo_terminal::PseudoTerminal;
 
 /// A user with rule files.
 struct RuleUser {
@@ -46,16 +48,20 @@ impl RuleUser {
         path
     }
 
-    fn run(&self, args: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_terok-clearance"))
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_terok-clearance"));
+        command
             .arg("profile")
             .args(args)
             .env_clear()
             .env("HOME", self.home.path())
             .env("TZ", "UTC")
-            .stdin(Stdio::null())
-            .output()
-            .unwrap()
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
     }
 
     /// Returns the output with `HOME` for the home directory.
@@ -280,6 +286,27 @@ fn a_profile_is_made_of_the_newest_run_with_a_name() {
         user.text(&idle.stderr)
             .contains("the run web connected to nothing")
     );
+}
+
+#[test]
+fn a_person_at_a_terminal_is_asked_before_a_profile_is_saved() {
+    let user = RuleUser::new();
+    record_run(&user, "0123456789ab", &[("a.example.com", None)]);
+    let path = user
+        .home
+        .path()
+        .join(".config/terok-clearance/profiles/web.rules");
+    for (answer, status) in [("\n", 1), ("no\n", 1), ("y\n", 0)] {
+        let mut terminal = PseudoTerminal::open(24, 100);
+        terminal.master.write_all(answer.as_bytes()).unwrap();
+        let mut command = user.command(&["from", "last", "--save", "web"]);
+        let command = command.stdin(terminal.stdio()).stderr(terminal.stdio());
+        let output = command.output().unwrap();
+        let shown = user.text(&output.stdout);
+        assert!(shown.contains("\na.example.com:443/tcp  # "), "{shown}");
+        assert_eq!(output.status.code(), Some(status), "{answer:?}");
+        assert_eq!(path.exists(), status == 0, "{answer:?}");
+    }
 }
 
 #[test]

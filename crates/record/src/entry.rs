@@ -22,7 +22,8 @@ use crate::{ConnectionEndReason, PostureChange, RefusalReason, RuleEndReason};
 pub struct AuditEntry {
     /// The time of the event.
     pub time: Timestamp,
-    /// The sandbox of the event; `None` for events about the record itself.
+    /// The sandbox of the event; `None` for events about the record itself and for the ends of kept
+    /// rules.
     pub sandbox: Option<AuditSandbox>,
     /// The event.
     pub event: AuditEvent,

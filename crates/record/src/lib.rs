@@ -68,7 +68,10 @@ pub use files::{
 pub use filter::{DestFilter, RecordFilter};
 pub use follow::RecordFollower;
 pub use last_lines::LastLines;
-pub use line::{LineParseError, MAX_LINE_BYTES, RecordedEntry, encode_line, parse_line};
+pub use line::{
+    LineParseError, MAX_LINE_BYTES, RecordedEntry, encode_line, may_have_zone, parse_line,
+    scan_pattern,
+};
 pub use reader::{ReadRecordError, RecordLine, RecordReader};
 pub use record_time::format_record_time;
 pub use scanner::{LineScanner, ScannedLine};

@@ -138,6 +138,19 @@ fn encode_body(entry: &AuditEntry) -> String {
     serde_json::to_string(&body).unwrap_or_default()
 }
 
+/// Returns the pattern of an answer or a rule, found without parsing the line; `None` also for a
+/// line that another version or a person wrote, which may have one.
+pub fn scan_pattern(line: &[u8]) -> Option<&str> {
+    LineHead::scan(line)?.text(&FieldName::PATTERN).ok()?
+}
+
+/// Returns `true` if the line may be about another part of the network than the internet, which is
+/// not parsed for it.
+pub fn may_have_zone(line: &[u8]) -> bool {
+    let scanned = LineHead::scan(line).map(|head| head.text(&FieldName::ZONE));
+    !matches!(scanned, Some(Ok(None)))
+}
+
 /// The first fields of a line that this version wrote, found without parsing the line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LineHead<'a> {
@@ -206,6 +219,7 @@ impl FieldName {
     pub(crate) const DEST: Self = Self::new(br#","dest":""#);
     pub(crate) const ADDRESS: Self = Self::new(br#","address":""#);
     pub(crate) const PATTERN: Self = Self::new(br#","pattern":""#);
+    pub(crate) const ZONE: Self = Self::new(br#","zone":""#);
 
     const fn new(text: &'static [u8]) -> Self {
         Self { text }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use record::{
     AuditAnswer, AuditEvent, AuditOperator, LastLines, ReadRecordError, RecordFilter,
-    RuleEndReason, parse_line,
+    RuleEndReason, may_have_zone, parse_line, scan_pattern,
 };
 use store::ProjectPath;
 use supervisor::EarlierAnswer;
@@ -20,7 +20,7 @@ use terok_clearance::{
 const MAX_BYTES: u64 = 8 << 20;
 const MAX_LINES: usize = 20_000;
 /// Maximum answers.
-const MAX_ANSWERS: usize = 4_096;
+const MAX_ANSWERS: usize = 1_024;
 
 /// Reads the last answers about each destination, the newest first. A record that cannot be read
 /// has none.
@@ -40,25 +40,33 @@ pub(crate) fn read_earlier_answers(record: &Path, project: &ProjectPath) -> Vec<
 
 /// Returns the last answers about each destination from these lines, the newest first.
 fn collect_answers(newest_first: &[&[u8]], project: &Path) -> Vec<EarlierAnswer> {
-    let of_project = RecordFilter::default()
-        .project(&project.to_string_lossy())
-        .kind("answered")
-        .kind("asked")
-        .kind("rule_ended");
+    let of_project = RecordFilter::default().project(&project.to_string_lossy());
+    let answers = of_project.clone().kind("answered").kind("rule_ended");
+    let questions = of_project.kind("asked");
     let mut found = FoundAnswers::default();
+    // Most answers are about a few destinations, and only the last one of each counts.
+    let mut known = BTreeSet::new();
     for line in newest_first {
         if found.answers.len() >= MAX_ANSWERS {
             break;
         }
-        if !of_project.selects(line) {
+        let is_wanted = if answers.selects(line) {
+            scan_pattern(line).is_none_or(|pattern| !known.contains(pattern))
+        } else {
+            // Most questions are about the internet.
+            may_have_zone(line) && questions.selects(line)
+        };
+        if !is_wanted {
             continue;
         }
         let Ok(entry) = parse_line(line) else {
             continue;
         };
         match entry.event {
-            Some(AuditEvent::Answered(answer)) => found.push(answer, entry.time),
-            // Most questions are about the internet, which the answer already says.
+            Some(AuditEvent::Answered(answer)) => {
+                let is_last = found.push(answer, entry.time);
+                known.extend(scan_pattern(line).filter(|_| is_last));
+            }
             Some(AuditEvent::Asked(question)) if !question.zone.is_public() => {
                 found.set_zone(&question.request, question.zone);
             }
@@ -83,18 +91,20 @@ struct FoundAnswers {
 }
 
 impl FoundAnswers {
-    fn push(&mut self, answer: AuditAnswer, at: Timestamp) {
+    /// Adds an answer, unless it made no rule. Returns `true` if older ones about the same
+    /// destinations do not count.
+    fn push(&mut self, answer: AuditAnswer, at: Timestamp) -> bool {
         let action = match answer.action {
             DecisionAction::Allow => Action::Allow,
             DecisionAction::Deny => Action::Deny,
-            DecisionAction::Dismiss => return,
+            DecisionAction::Dismiss => return false,
         };
         let pattern = answer.pattern.and_then(|text| text.as_str().parse().ok());
         let (true, Some(pattern)) = (answer.ok, pattern) else {
-            return;
+            return false;
         };
         if !self.known.insert(DestPattern::clone(&pattern)) {
-            return;
+            return true;
         }
         let keep = answer.keep.unwrap_or_default();
         let request = answer.request;
@@ -118,6 +128,7 @@ impl FoundAnswers {
                 revoked: was_revoked || is_kept,
             }),
         });
+        true
     }
 
     fn set_zone(&mut self, request: &RequestId, zone: NetworkZone) {

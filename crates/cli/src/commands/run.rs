@@ -40,7 +40,7 @@ pub use start_rules::TrustedFileRefusal;
 pub(super) use learnt_text::groups_json;
 
 pub(crate) use memory_size::MemorySize;
-pub(crate) use merged_run::{limited_hold, merged_hotkey};
+pub(crate) use merged_run::{limited_hold, merged_hotkey, merged_records};
 
 use merged_run::{MergedRun, merge_run};
 use notices::TerminalReporter;
@@ -323,6 +323,7 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
         hotkey,
         json: context.json,
         quiet: args.quiet,
+        has_record: !merged.records.is_empty(),
     };
     let ended = run_config(args, merged, network, context).and_then(|config| {
         // Before the runtime starts: building a sandbox forks.

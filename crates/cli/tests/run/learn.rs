@@ -77,6 +77,12 @@ fn a_learnt_profile_opens_what_the_run_reached_and_nothing_else() {
         assert_eq!(again.status.code(), Some(1), "{}", told(&again));
         assert!(told(&again).contains("exists already"), "{}", told(&again));
 
+        // Without a record, an older run would be the last.
+        let mut sandbox = lab.sandbox(&["--learn", "--no-record"]);
+        sandbox.does("greet plain.test");
+        let messages = sandbox.finish();
+        assert!(messages.contains("this run has no record"), "{messages}");
+
         // The next run asks nothing that the first one needed, and opens nothing else.
         let mut sandbox = lab.sandbox(&["--profile", "web"]);
         let mut operator = lab.operator();

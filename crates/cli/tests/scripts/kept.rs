@@ -140,6 +140,18 @@ fn a_removed_rule_leaves_every_other_byte_of_its_file() {
     let left = "# mine\n\n!ads.example.com\n";
     assert_eq!(fs::read_to_string(&always).unwrap(), left);
 
+    let log = harness.run(&["log", "--json"]).stdout;
+    let entries: Vec<Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(entries.len(), 1, "{log}");
+    assert_eq!(entries[0]["kind"], "rule_ended");
+    assert_eq!(entries[0]["why"], "revoked");
+    assert_eq!(entries[0]["origin"], "always");
+    assert_eq!(entries[0]["pattern"], "api.example.com:443/tcp");
+    assert_eq!(entries[0]["rule"], "line 2");
+
     // What is not there changes nothing, and says what there is.
     let output = harness.run(&["revoke", "--always", "ads.example.com:443"]);
     assert_eq!((output.stdout.as_str(), output.status), ("", 3));
@@ -151,6 +163,7 @@ fn a_removed_rule_leaves_every_other_byte_of_its_file() {
             .contains("b.example: there is no such rule; `terok-clearance rules")
     );
     assert_eq!(fs::read_to_string(&always).unwrap(), left);
+    let config = harness.write_kept("config.toml", "[record]\nenabled = false\n");
     assert_eq!(
         harness
             .run(&["revoke", "--always", "!ads.example.com"])
@@ -158,6 +171,18 @@ fn a_removed_rule_leaves_every_other_byte_of_its_file() {
         0
     );
     assert_eq!(fs::read_to_string(&always).unwrap(), "# mine\n\n");
+    assert_eq!(harness.run(&["log", "--json"]).stdout, log);
+
+    // A removal is not undone because it cannot be recorded.
+    fs::remove_file(config).unwrap();
+    fs::write(&always, "c.example\n").unwrap();
+    let record = harness.path(".local/state/terok-clearance/audit.jsonl");
+    fs::set_permissions(&record, fs::Permissions::from_mode(0o666)).unwrap();
+    let output = harness.run(&["revoke", "--always", "c.example"]);
+    assert_eq!(output.status, 0);
+    let warning = "warning: the record has no entry of what was removed";
+    assert!(output.stderr.starts_with(warning), "{}", output.stderr);
+    assert_eq!(fs::read_to_string(&always).unwrap(), "");
 }
 
 #[test]

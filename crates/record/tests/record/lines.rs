@@ -77,6 +77,21 @@ fn the_longest_entry_fits_in_a_line() {
 
 proptest! {
     #[test]
+    fn a_look_at_a_line_finds_what_parsing_finds(entry in any_entry()) {
+        let line = encode_line(&entry, 7, ChainHash::START);
+        let fields: Value = serde_json::from_slice(&line).unwrap();
+        // A text with escapes is not found, so that the line is parsed.
+        if let Some(pattern) = scan_pattern(&line) {
+            prop_assert_eq!(Some(pattern), fields["pattern"].as_str());
+        } else if let Some(pattern) = fields["pattern"].as_str() {
+            prop_assert!(pattern.contains(['"', '\\']), "{}", pattern);
+        }
+        prop_assert!(may_have_zone(&line) || fields["zone"].is_null());
+        let other = b"no entry";
+        prop_assert!(may_have_zone(other) && scan_pattern(other).is_none());
+    }
+
+    #[test]
     fn an_entry_comes_back_as_it_was(entry in any_entry(), sequence: u64, seed: Vec<u8>) {
         let previous = ChainHash::of_line(&seed);
         let line = encode_line(&entry, sequence, previous);

@@ -4,12 +4,15 @@
 use std::path::{Path, PathBuf};
 
 use policy::{FileRule, RuleEditError, RuleFile};
+use record::{AuditEntry, AuditEvent, AuditOperator, AuditRuleEnd, RecordAppender, RuleEndReason};
 use serde_json::json;
 use store::ProjectPath;
-use terok_clearance::{Action, DestPattern, DisplayText};
+use terok_clearance::{Action, DestPattern, DisplayText, Timestamp};
 
 use super::super::kept_project::{find_project, open_rule_store};
 use super::super::rules::place_to_json;
+use super::super::run::merged_records;
+use crate::settings_files::read_organisation;
 use crate::{CommandContext, CommandError, CommandStatus};
 
 /// The file from which rules are removed.
@@ -92,6 +95,11 @@ pub(super) fn perform(
             None => store.edit_always(edit)?,
         };
     }
+    if let Err(error) = record_removals(&outcomes, project.as_ref(), context) {
+        let reason = error.message();
+        let line = format!("warning: the record has no entry of what was removed: {reason}");
+        context.output.print_error_line(&line);
+    }
     for (name, outcome) in names.iter().zip(&outcomes) {
         print_outcome(name, outcome, project.as_ref(), &path, context)?;
     }
@@ -139,6 +147,51 @@ fn remove_rules(
         }
     }
     Ok(outcomes)
+}
+
+/// Records the ends of the rules, once in each record. The sandboxes record what ended with them.
+fn record_removals(
+    outcomes: &[RemovalOutcome],
+    project: Option<&ProjectPath>,
+    context: &CommandContext,
+) -> Result<(), CommandError> {
+    let origin = match project {
+        Some(project) => DisplayText::new(&format!("project {}", project.display_text())),
+        None => DisplayText::new("always"),
+    };
+    let by = AuditOperator {
+        uid: Some(rustix::process::geteuid().as_raw()),
+        pid: Some(std::process::id()),
+        program: Some(DisplayText::new("terok-clearance")),
+    };
+    let removed = outcomes.iter().flat_map(|outcome| match outcome {
+        RemovalOutcome::Removed(rules) => rules.as_slice(),
+        RemovalOutcome::Missing(_) | RemovalOutcome::Invalid(_) => &[],
+    });
+    let entries = removed.map(|rule| {
+        let end = AuditRuleEnd {
+            rule: DisplayText::new(&format!("line {}", rule.line)),
+            pattern: DisplayText::new(&rule.pattern.to_string()),
+            action: rule.action,
+            origin: origin.clone(),
+            why: RuleEndReason::Revoked,
+            connections_ended: 0,
+            by: Some(by.clone()),
+        };
+        AuditEntry::new(Timestamp::now(), None, AuditEvent::RuleEnded(end))
+    });
+    let entries: Vec<_> = entries.collect();
+    if entries.is_empty() {
+        return Ok(());
+    }
+    let organisation = read_organisation()?;
+    let settings = context.settings.get()?;
+    let environment = &context.environment;
+    for record in merged_records(false, environment, settings, organisation.as_deref())? {
+        let (_, appended) = RecordAppender::new(record).append(&entries);
+        appended.map_err(anyhow::Error::new)?;
+    }
+    Ok(())
 }
 
 /// Says that the file has no such rule, and which ones about the same host it has.

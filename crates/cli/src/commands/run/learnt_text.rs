@@ -8,8 +8,9 @@ use terok_clearance::DisplayText;
 /// Maximum destinations that are listed.
 const MAX_LISTED_DESTS: usize = 200;
 
-/// Returns the list as text, one line or more; `None` if nothing was reached.
-pub(super) fn text(learnt: &LearntDests) -> Option<String> {
+/// Returns the list as text, one line or more; `None` if nothing was reached. A profile can be made
+/// of a run with a record.
+pub(super) fn text(learnt: &LearntDests, has_record: bool) -> Option<String> {
     let total = learnt.count();
     if total == 0 {
         return None;
@@ -30,7 +31,12 @@ pub(super) fn text(learnt: &LearntDests) -> Option<String> {
     if more > 0 {
         lines.push(format!("  and {more} more"));
     }
-    lines.push("`terok-clearance profile from last --save NAME` makes a profile of it".to_owned());
+    let hint = if has_record {
+        "`terok-clearance profile from last --save NAME` makes a profile of it"
+    } else {
+        "this run has no record, of which `terok-clearance profile from` could make a profile"
+    };
+    lines.push(hint.to_owned());
     Some(lines.join("\n"))
 }
 

@@ -115,7 +115,12 @@ pub(super) fn merge_run(
             let timeout = args.approver_timeout.or(of_file);
             timeout.unwrap_or(ApproverConfig::DEFAULT_TIMEOUT)
         },
-        records: merged_records(args, environment, settings, organisation.as_deref())?,
+        records: merged_records(
+            args.no_record,
+            environment,
+            settings,
+            organisation.as_deref(),
+        )?,
         is_record_required: organisation
             .as_ref()
             .and_then(|policy| policy.record.required.as_ref())
@@ -172,16 +177,14 @@ fn parse_profiles(names: &[String]) -> Result<Vec<ProfileName>, CommandError> {
 }
 
 /// Returns the records of the run: the operator's own, and the copies of the organisation.
-fn merged_records(
-    args: &Args,
+pub(crate) fn merged_records(
+    no_record: bool,
     environment: &UserEnvironment,
     settings: &UserSettings,
     organisation: Option<&OrganisationPolicy>,
 ) -> Result<Vec<RecordConfig>, CommandError> {
     let file = &settings.record;
-    let flag = args
-        .no_record
-        .then(|| Setting::of_flag("--no-record", false));
+    let flag = no_record.then(|| Setting::of_flag("--no-record", false));
     let enabled = Setting::by_precedence(flag, None, file.enabled.clone(), true);
     let enabled = match organisation {
         Some(organisation) => organisation.limit_record(enabled),

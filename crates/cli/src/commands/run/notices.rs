@@ -18,6 +18,8 @@ pub(super) struct TerminalReporter {
     pub(super) hotkey: Hotkey,
     pub(super) json: bool,
     pub(super) quiet: bool,
+    /// Whether the run is recorded.
+    pub(super) has_record: bool,
 }
 
 impl RunReporter for TerminalReporter {
@@ -42,7 +44,7 @@ impl RunReporter for TerminalReporter {
             RunNotice::Learnt(learnt) if self.json => {
                 return Some(learnt_text::json(learnt).to_string());
             }
-            RunNotice::Learnt(learnt) => learnt_text::text(learnt)?,
+            RunNotice::Learnt(learnt) => learnt_text::text(learnt, self.has_record)?,
             RunNotice::Record(RecordNotice::Failed(error)) => format!(
                 "the record cannot be written: {}; connections go on, and what is lost is counted",
                 error_chain(error)
