@@ -15,6 +15,11 @@ impl<E: DecisionEnforcer> Hub<E> {
         Some(question.to_request())
     }
 
+    /// Returns `true` if a question is pending, by its id or that of one of its newest packets.
+    pub fn is_pending(&self, request: &RequestId) -> bool {
+        self.lock_state().ledger.find_question(request).is_some()
+    }
+
     /// Sets what an approver says about the question `request`, and tells Clearance2 subscribers if
     /// the value changed. An unknown question is ignored.
     pub fn set_approver_note(&self, request: &RequestId, note: DisplayText) {

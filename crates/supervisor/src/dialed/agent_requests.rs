@@ -156,7 +156,7 @@ impl RequestService {
                 reply: self.decided_reply(&answer),
             };
         }
-        let is_pending = |id: &RequestId| self.hub.pending_request(id).is_some();
+        let is_pending = |id: &RequestId| self.hub.is_pending(id);
         let now = Instant::now().into_std();
         let known = self.lock_book().admit(&answer.dest, now, is_pending);
         match known {
@@ -203,7 +203,7 @@ impl RequestService {
     async fn status(&self, id: &DisplayText) -> Option<RequestReply> {
         let (request, dest) = self.lock_book().find(id)?;
         // Before the rules are looked at: an answer in between is a rule, and no end without one.
-        let is_pending = self.hub.pending_request(&request).is_some();
+        let is_pending = self.hub.is_pending(&request);
         let Some(answer) = self.query(dest, None).await else {
             return Some(RequestReply::new(RequestState::Refused, texts::NO_NETWORK));
         };

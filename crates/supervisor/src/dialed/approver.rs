@@ -31,8 +31,9 @@ use process::run_approver;
 const MAX_PROCESSES: usize = 4;
 /// Maximum questions that wait for a process; further ones are left to a person.
 const MAX_WAITING: usize = 64;
-/// Maximum questions remembered as given to the approver.
-const MAX_KNOWN: usize = 8_192;
+/// Questions remembered as given to the approver before the first look for ended ones. The next
+/// look comes at twice the number of pending ones, which the hub limits.
+const MIN_PRUNED: usize = 1_024;
 
 /// The configuration of an approver.
 #[derive(Debug, Clone)]
@@ -102,6 +103,7 @@ pub(super) struct ApproverQueue {
     questions: mpsc::Sender<DecidingQuestion>,
     /// The questions that were given to the approver: a repeated packet gives it none again.
     known: HashSet<RequestId>,
+    prune_at: usize,
 }
 
 /// Runs the approver.
@@ -150,6 +152,7 @@ pub(super) fn approver_queue(
         shared: Arc::clone(&shared),
         questions: sender,
         known: HashSet::new(),
+        prune_at: MIN_PRUNED,
     };
     let service = ApproverService {
         shared,
@@ -169,11 +172,12 @@ impl ApproverQueue {
         let Some(question) = self.shared.hub.pending_request(request) else {
             return;
         };
-        if self.known.len() >= MAX_KNOWN {
+        if self.known.len() >= self.prune_at {
             let hub = &self.shared.hub;
-            self.known.retain(|id| hub.pending_request(id).is_some());
+            self.known.retain(|id| hub.is_pending(id));
+            self.prune_at = self.known.len().saturating_mul(2).max(MIN_PRUNED);
         }
-        if self.known.len() >= MAX_KNOWN || !self.known.insert(question.id.clone()) {
+        if !self.known.insert(question.id.clone()) {
             return;
         }
         self.shared

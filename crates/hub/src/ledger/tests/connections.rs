@@ -88,3 +88,36 @@ fn an_id_reused_in_another_zone_answers_its_own_question_only() {
         }
     }
 }
+
+#[test]
+fn the_first_reason_of_a_question_stays_and_texts_of_others_count() {
+    let mut ledger = ledger();
+    let with_reason = |request: &str, reason: Option<&str>| BlockedPacket {
+        reason: reason.map(DisplayText::new),
+        ..blocked("c", request, "a.example", 443)
+    };
+    let number = ledger.record(with_reason("c:1", None), at(1)).number;
+    let before = ledger.text_bytes;
+    for (request, reason) in [
+        ("c:1", Some("first")),
+        ("c:1", Some("other words")),
+        ("c:1", None),
+    ] {
+        assert!(!ledger.record(with_reason(request, reason), at(2)).is_new);
+    }
+    assert_eq!(ledger.text_bytes, before + "first".len());
+    let id = "c:1".parse().unwrap();
+    assert_eq!(ledger.set_approver_note(&id, "unsure".into()), Some(number));
+    assert_eq!(
+        ledger.set_approver_note(&id, "unsure".into()),
+        None,
+        "unchanged"
+    );
+    assert_eq!(ledger.text_bytes, before + "first".len() + "unsure".len());
+    let request = ledger.find_question(&id).unwrap().to_request();
+    assert_eq!(request.reason, Some("first".into()));
+    assert_eq!(request.approver, Some("unsure".into()));
+    let unknown = "c:9".parse().unwrap();
+    assert_eq!(ledger.set_approver_note(&unknown, "x".into()), None);
+    assert!(ledger.find_question(&unknown).is_none());
+}

@@ -14,7 +14,7 @@ use policy::{RuleSpec, RuleTerm};
 use terok_clearance::DestZone;
 
 /// A service whose engine decides by the rules of the hub, and reports questions to it.
-struct Service {
+struct ServedSandbox {
     service: Arc<RequestService>,
     hub: Arc<Hub<DialedRules>>,
     engine: tokio::task::JoinSet<()>,
@@ -31,7 +31,7 @@ fn rule(pattern: &str, action: Action, origin: RuleOrigin) -> RuleSpec {
     }
 }
 
-impl Service {
+impl ServedSandbox {
     fn start() -> Self {
         let policy = DialedPolicy {
             rules: vec![
@@ -92,7 +92,7 @@ impl Service {
     }
 }
 
-impl Drop for Service {
+impl Drop for ServedSandbox {
     fn drop(&mut self) {
         self.engine.abort_all();
     }
@@ -131,7 +131,7 @@ fn named(dest: &str) -> RequestedDest {
 
 #[tokio::test]
 async fn rules_decide_without_a_question() {
-    let service = Service::start();
+    let service = ServedSandbox::start();
     for (name, state, words) in [
         ("open.test", RequestState::Allowed, "are allowed"),
         ("shut.test", RequestState::Denied, "a rule of the operator"),
@@ -150,7 +150,7 @@ async fn rules_decide_without_a_question() {
 
 #[tokio::test]
 async fn a_destination_is_one_question_with_its_first_reason() {
-    let service = Service::start();
+    let service = ServedSandbox::start();
     let first = service.request("a.test").await;
     let id = first.id.clone().unwrap();
     assert_eq!(first.reply.state, RequestState::Pending);
@@ -178,7 +178,7 @@ async fn a_wait_ends_with_the_answer_and_tells_it() {
         (Action::Allow, RequestState::Allowed),
         (Action::Deny, RequestState::Denied),
     ] {
-        let service = Service::start();
+        let service = ServedSandbox::start();
         let id = service.request("a.test").await.id.unwrap();
         let waited = tokio::join!(
             service.service.wait(&id, Duration::from_secs(60)),
@@ -191,7 +191,7 @@ async fn a_wait_ends_with_the_answer_and_tells_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_wait_has_an_end_and_a_dismissed_question_is_told() {
-    let service = Service::start();
+    let service = ServedSandbox::start();
     let id = service.request("a.test").await.id.unwrap();
     let waited = service.service.wait(&id, Duration::from_secs(30)).await;
     assert_eq!(waited.unwrap().state, RequestState::Pending);
@@ -209,7 +209,7 @@ async fn a_wait_has_an_end_and_a_dismissed_question_is_told() {
 
 #[tokio::test]
 async fn unusable_destinations_reach_nobody() {
-    let service = Service::start();
+    let service = ServedSandbox::start();
     let with = |dest: &str, port, protocol| RequestedDest {
         dest: dest.to_owned(),
         port,
@@ -237,7 +237,7 @@ async fn unusable_destinations_reach_nobody() {
 
 #[tokio::test]
 async fn the_limits_hold_for_many_destinations() {
-    let service = Service::start();
+    let service = ServedSandbox::start();
     let mut states = Vec::new();
     for number in 0..200 {
         states.push(

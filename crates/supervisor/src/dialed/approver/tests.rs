@@ -3,7 +3,6 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
-use std::time::Duration;
 
 use terok_clearance::{
     BlockedPacket, Dossier, NetworkZone, PreviousAnswer, Protocol, SandboxEvent,
@@ -81,8 +80,8 @@ async fn decide(config: ApproverConfig) -> (Arc<Hub<DialedRules>>, Option<Reques
     (hub, left)
 }
 
-fn note(question: &Option<Request>) -> &str {
-    let note = question.as_ref().unwrap().approver.as_ref();
+fn note(question: Option<&Request>) -> &str {
+    let note = question.unwrap().approver.as_ref();
     note.unwrap().as_str()
 }
 
@@ -113,7 +112,11 @@ async fn every_failure_leaves_the_question_to_a_person() {
         (kept, "not one that the question offers"),
     ] {
         let (_, left) = decide(Script::new(body).config(LONG)).await;
-        assert!(note(&left).contains(words), "{body}: {}", note(&left));
+        assert!(
+            note(left.as_ref()).contains(words),
+            "{body}: {}",
+            note(left.as_ref())
+        );
     }
     let missing = ApproverConfig {
         program: "/nonexistent".into(),
@@ -121,7 +124,11 @@ async fn every_failure_leaves_the_question_to_a_person() {
         timeout: LONG,
     };
     let (_, left) = decide(missing).await;
-    assert!(note(&left).contains("not started"), "{}", note(&left));
+    assert!(
+        note(left.as_ref()).contains("not started"),
+        "{}",
+        note(left.as_ref())
+    );
 }
 
 #[tokio::test]
@@ -132,7 +139,7 @@ async fn at_the_limit_the_whole_group_ends() {
     rustix::fs::mkfifoat(rustix::fs::CWD, &alive, rustix::fs::Mode::RWXU).unwrap();
     let reading = std::thread::spawn(move || fs::read(alive));
     let (_, left) = decide(script.config(Duration::from_secs(1))).await;
-    assert_eq!(note(&left), "no answer: it was ended after 1s");
+    assert_eq!(note(left.as_ref()), "no answer: it was ended after 1s");
     assert_eq!(reading.join().unwrap().unwrap(), b"");
 }
 
@@ -155,7 +162,10 @@ async fn a_full_queue_leaves_questions_to_a_person() {
     }
     assert_eq!(*queue.deciding().borrow(), MAX_WAITING);
     let last = hub.pending_request(&blocked(count).request);
-    assert_eq!(note(&last), "no answer: too many questions wait for it");
+    assert_eq!(
+        note(last.as_ref()),
+        "no answer: too many questions wait for it"
+    );
     drop(service);
     assert_eq!(*queue.deciding().borrow(), 0);
 }
