@@ -79,8 +79,8 @@ impl LearntDests {
     }
 
     /// Returns a profile with exactly these destinations, and what was counted as comments. A wider
-    /// name is a comment as well: who wants it removes the `#`. So is a destination that no file may
-    /// allow.
+    /// name is a comment as well: who wants it removes the `#`. So is a destination that no file
+    /// may allow.
     pub fn to_profile(&self, title: &str) -> Result<RuleFile, RuleFileError> {
         let mut text = format!("# {}\n", DisplayText::new(title));
         for group in &self.groups {
