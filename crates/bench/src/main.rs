@@ -13,6 +13,7 @@ mod bench_hub;
 mod bench_netns;
 mod bench_packets;
 mod bench_popups;
+mod bench_record;
 mod bench_screen;
 mod bench_shield;
 mod bench_watch;
@@ -109,6 +110,7 @@ fn run() -> anyhow::Result<()> {
     bench_screen::measure(&report, part)?;
     bench_popups::measure(&report, part)?;
     bench_watch::measure(&report, part)?;
+    bench_record::measure(&report, part)?;
     bench_shield::measure(&report, part)?;
     bench_dialed::measure(&report)?;
     let mut again = vec!["packet-rows".to_owned()];

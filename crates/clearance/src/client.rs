@@ -156,8 +156,8 @@ impl Client {
         self.calls.decide(answer).await
     }
 
-    /// Answers anew a question that was answered by `decision`, and returns the new record. The new
-    /// rule replaces that of the first answer.
+    /// Changes the answer to a question that was answered by `decision`, and returns the new
+    /// record. The new rule replaces that of the first answer.
     pub async fn change_decision(
         &self,
         decision: &Decision,
@@ -213,7 +213,7 @@ impl Client {
         self.calls.explain(dest).await
     }
 
-    /// Opens the internet for so many seconds, except for what rules deny; 0 ends it.
+    /// Opens the internet for this number of seconds, except for what rules deny; 0 ends it.
     pub async fn bypass(&self, seconds: u32) -> Result<BypassReply, AnswerError> {
         self.calls.bypass(seconds).await
     }

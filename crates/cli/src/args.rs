@@ -24,6 +24,7 @@ Examples:
   terok-clearance clearance --json       the same for programs: one JSON object per line
   terok-clearance list                   list the pending questions with their ids
   terok-clearance allow web:17           answer one question
+  terok-clearance log --since 2h         show what happened: questions, answers, connections
   terok-clearance allow web:17 --for 1h  the same for an hour
   terok-clearance rules                  list the rules in force; `revoke` ends one
   terok-clearance preview                print the firewall rules of a sandbox in nft syntax
@@ -33,7 +34,7 @@ Exit status:
   1    failure; the reason is on standard error
   2    invalid arguments
   3    `notify --wait`: no action chosen; `allow`, `deny`: no such question; `revoke`: no such rule;
-       no such sandbox
+       no such sandbox; `log --verify`: a line was changed or removed
   4    `allow`, `deny`: already answered
   5    `list`, `rules`: a hub does not list its questions or rules
   69   no hub or no notifier, or it does not reply

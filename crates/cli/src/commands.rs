@@ -14,10 +14,12 @@ pub mod demo;
 pub mod explain;
 pub mod install_service;
 pub mod list;
+pub mod log;
 pub mod man;
 pub mod notifier;
 pub mod notify;
 pub mod preview;
+pub mod profile;
 pub mod reader;
 pub mod revoke;
 pub mod rules;
@@ -86,6 +88,10 @@ pub enum CliCommand {
     #[command(display_order = 31, long_about = list::ABOUT)]
     List(list::Args),
 
+    /// Show the record: questions, answers, rules and connections.
+    #[command(display_order = 36, long_about = log::ABOUT)]
+    Log(log::Args),
+
     /// Print a manual page.
     #[command(display_order = 91, long_about = man::ABOUT)]
     Man(man::Args),
@@ -101,6 +107,10 @@ pub enum CliCommand {
     /// Print the firewall rules of a sandbox in nft syntax.
     #[command(display_order = 40, long_about = preview::ABOUT)]
     Preview(preview::Args),
+
+    /// List, show and check profiles, which are sets of allowed destinations.
+    #[command(display_order = 41, long_about = profile::ABOUT)]
+    Profile(profile::Args),
 
     /// Report to a hub each packet that the firewall of one sandbox refuses.
     #[command(display_order = 80, long_about = reader::ABOUT)]
@@ -175,6 +185,8 @@ impl CliCommand {
 
             Self::List(args) => list::perform(args, context),
 
+            Self::Log(args) => log::perform(&args, context),
+
             Self::Man(args) => man::perform(&args, context),
 
             Self::Notifier(args) => notifier::perform(args, context),
@@ -182,6 +194,8 @@ impl CliCommand {
             Self::Notify(args) => notify::perform(args, context),
 
             Self::Preview(args) => preview::perform(args, context),
+
+            Self::Profile(args) => profile::perform(args, context),
 
             Self::Reader(args) => reader::perform(args, context),
 
@@ -265,8 +279,10 @@ impl CliCommand {
             | Self::Deny(_)
             | Self::Explain(_)
             | Self::List(_)
+            | Self::Log(_)
             | Self::Notify(_)
             | Self::Preview(_)
+            | Self::Profile(_)
             | Self::Revoke(_)
             | Self::Rules(_)
             | Self::Run(_)

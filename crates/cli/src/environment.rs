@@ -6,6 +6,8 @@
     reason = "the only module that reads the environment"
 )]
 
+mod color_variables;
+
 use std::ffi::OsString;
 use std::fs::DirBuilder;
 use std::io::{self, ErrorKind, IsTerminal as _};
@@ -14,6 +16,8 @@ use std::path::{Path, PathBuf};
 
 use crate::args::ColorChoice;
 use crate::output::StreamColors;
+
+use color_variables::ColorVariables;
 
 /// The runtime directory cannot be used for sockets.
 #[derive(Debug, thiserror::Error)]
@@ -37,65 +41,11 @@ enum PrivateDirError {
     OthersWrite,
 }
 
-/// What the environment says about colours.
-///
-/// The first that is set decides: `NO_COLOR` (no-color.org), `FORCE_COLOR` (force-color.org),
-/// `CLICOLOR_FORCE`, `CLICOLOR` (bixense.com/clicolors), `TERM=dumb`. An empty variable counts as
-/// unset. `0` means the opposite, except in `NO_COLOR`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ColorVariables {
-    /// Colours on terminals.
-    Terminals,
-    /// Colours everywhere.
-    Force,
-    /// No colours.
-    Never,
-}
-
-impl ColorVariables {
-    fn read(set: &dyn Fn(&'static str) -> Option<OsString>) -> Self {
-        let flag = |name| set(name).map(|value| value != "0");
-        if set("NO_COLOR").is_some() {
-            return Self::Never;
-        }
-        match (
-            flag("FORCE_COLOR"),
-            flag("CLICOLOR_FORCE"),
-            flag("CLICOLOR"),
-        ) {
-            (Some(true), ..) | (None, Some(true), _) => Self::Force,
-            (Some(false), ..) | (None, _, Some(false)) => Self::Never,
-            (None, None | Some(false), None | Some(true)) => match set("TERM") {
-                Some(terminal) if terminal == "dumb" => Self::Never,
-                _ => Self::Terminals,
-            },
-        }
-    }
-
-    /// Returns the variable that decides, if one is set.
-    fn first_set(set: &dyn Fn(&'static str) -> Option<OsString>) -> Option<&'static str> {
-        let mut named = ["NO_COLOR", "FORCE_COLOR", "CLICOLOR_FORCE", "CLICOLOR"].into_iter();
-        let decides = named.find(|name| set(name).is_some());
-        decides.or_else(|| {
-            set("TERM")
-                .filter(|terminal| terminal == "dumb")
-                .and(Some("TERM"))
-        })
-    }
-
-    const fn allow_colors(self, terminal: bool) -> bool {
-        match self {
-            Self::Terminals => terminal,
-            Self::Force => true,
-            Self::Never => false,
-        }
-    }
-}
-
 /// The user's directories and the settings in the environment.
 #[derive(Debug, Clone)]
 pub struct UserEnvironment {
     runtime_dir: PathBuf,
+    home: PathBuf,
     config_dir: PathBuf,
     state_dir: PathBuf,
     log_filter: Option<String>,
@@ -147,9 +97,10 @@ impl UserEnvironment {
                 .join("terok-clearance")
         };
         Self {
-            runtime_dir,
+            home: home.clone(),
             config_dir: under("XDG_CONFIG_HOME", ".config"),
             state_dir: under("XDG_STATE_HOME", ".local/state"),
+            runtime_dir,
             log_filter: text("RUST_LOG"),
             color: ColorVariables::read(&set),
             color_variable: ColorVariables::first_set(&set),
@@ -324,6 +275,17 @@ impl UserEnvironment {
         self.color_variable
     }
 
+    /// Returns the home directory.
+    pub(crate) fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// Returns the name of the user according to `passwd`, else the id.
+    pub(crate) fn user_name(&self) -> String {
+        let field = field_of_user(self.uid, Path::new(PASSWD_FILE), 0);
+        field.unwrap_or_else(|| self.uid.to_string())
+    }
+
     /// Returns the effective user id.
     pub(crate) const fn uid(&self) -> u32 {
         self.uid
@@ -350,13 +312,19 @@ const PASSWD_FILE: &str = "/etc/passwd";
 
 /// Returns the home directory of the user `uid` according to `passwd`.
 fn home_of_user(uid: u32, passwd: &Path) -> Option<PathBuf> {
+    let home = PathBuf::from(field_of_user(uid, passwd, 5)?);
+    home.is_absolute().then_some(home)
+}
+
+/// Returns a field of the user `uid` according to `passwd`, passwd(5).
+fn field_of_user(uid: u32, passwd: &Path, field: usize) -> Option<String> {
     let users = std::fs::read_to_string(passwd).ok()?;
-    let mut homes = users.lines().filter_map(|line| {
+    let mut fields = users.lines().filter_map(|line| {
         let fields: Vec<_> = line.split(':').collect();
         let is_user = fields.get(2)?.parse() == Ok(uid);
-        is_user.then(|| PathBuf::from(fields.get(5).copied().unwrap_or_default()))
+        is_user.then(|| fields.get(field).copied().map(str::to_owned))?
     });
-    homes.find(|home| home.is_absolute())
+    fields.next()
 }
 
 /// Returns `true` if a locale's character set is UTF-8: `de_DE.UTF-8`, `C.utf8`.

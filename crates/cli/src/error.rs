@@ -14,16 +14,18 @@ use hub::HubServeError;
 use operator::script::SelectSandboxError;
 use reader::NflogOwner;
 use reader::daemon::{AttachError, ReaderDaemonError};
+use record::ReadRecordError;
 use runner::{ProxyVariableError, RunError};
 use settings::{OrganisationError, OrganisationRefusal, UserSettingsError};
 use simple_clearance::SimpleClearanceError;
+use store::RuleStoreError;
 use supervisor::SupervisorStartError;
 use terok_clearance::DisplayText;
 use terok_clearance::client::{AnswerError, HubError};
 use terok_clearance::socket::SocketBindError;
 use terok_clearance::varlink::VarlinkServeError;
 
-use crate::commands::run::EnvFileError;
+use crate::commands::run::{EnvFileError, TrustedFileRefusal};
 use crate::environment::RuntimeDirError;
 use crate::output::OutputError;
 
@@ -40,6 +42,12 @@ pub enum CommandError {
     /// The runtime directory cannot be used.
     #[error(transparent)]
     RuntimeDir(#[from] RuntimeDirError),
+    /// The rules of a file in the project do not count.
+    #[error(transparent)]
+    TrustedFile(#[from] TrustedFileRefusal),
+    /// The operator's rule files cannot be used.
+    #[error(transparent)]
+    RuleStore(#[from] RuleStoreError),
     /// No popups can be shown.
     #[error(transparent)]
     PopupDesktop(#[from] PopupDesktopError),
@@ -123,6 +131,9 @@ pub enum CommandError {
     /// `reader` failed.
     #[error(transparent)]
     Reader(#[from] ReaderDaemonError),
+    /// The record cannot be read.
+    #[error(transparent)]
+    ReadRecord(#[from] ReadRecordError),
     /// `run` failed.
     #[error(transparent)]
     Run(#[from] RunError),

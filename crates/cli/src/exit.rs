@@ -10,16 +10,19 @@ use desktop::NotifierLockError;
 use netns::sandbox::WorkloadStartError;
 use operator::script::{ScriptAnswer, ScriptOutcome};
 use reader::daemon::AttachError;
+use record::ReadRecordError;
 use runner::{PublishError, RunError, RunOutcome};
 use rustix::io::Errno;
 use rustix::termios::{Termios, tcgetattr};
 use settings::{OrganisationError, ProtectedFileError, UserSettingsError, WriteProtectionError};
 use simple_clearance::SimpleClearanceError;
+use store::RuleStoreError;
 use supervisor::SupervisorStartError;
 use terok_clearance::socket::SocketBindError;
 
 use crate::args::{ProgramName, UsageError};
 use crate::commands::reader::INSIDE_NETNS_VARIABLE;
+use crate::commands::run::TrustedFileRefusal;
 use crate::error::{PacketLogTakenError, error_causes};
 use crate::output::StandardStreams;
 use crate::{CommandContext, CommandError, UserEnvironment};
@@ -47,6 +50,8 @@ impl CommandStatus {
     pub const NO_SUCH_QUESTION: Self = Self(3);
     /// No sandbox has the name of `--container`.
     pub const NO_SUCH_SANDBOX: Self = Self(3);
+    /// A line of the record was changed or removed.
+    pub const BROKEN_RECORD: Self = Self(3);
     /// No sandbox has the rule.
     pub const NO_SUCH_RULE: Self = Self(3);
     /// The question had been answered before.
@@ -237,6 +242,7 @@ fn explain(error: &CommandError) -> (CommandStatus, Vec<String>) {
         | CommandError::RunNetworkHelper(_)
         | CommandError::Proxy(_)
         | CommandError::EnvFile(_) => advise(CommandStatus::USAGE, run_usage_hints(error)),
+        CommandError::ReadRecord(error) => explain_record(error),
         CommandError::Service(_) => advise(CommandStatus::INTERNAL, &[]),
         CommandError::SimpleClearance(error) => {
             advise(CommandStatus::FAILURE, simple_clearance_hints(error))
@@ -258,6 +264,12 @@ fn explain(error: &CommandError) -> (CommandStatus, Vec<String>) {
             &["`terok-clearance clearance --json` is for programs"],
         ),
         CommandError::NoTerminal | CommandError::LineTerminal => failure(LINE_PROMPT_HINT),
+
+        CommandError::RuleStore(error) => explain_rule_store(error),
+        CommandError::TrustedFile(TrustedFileRefusal::Changed(_)) => {
+            failure("run it once at a terminal, where you can read the rules and accept them")
+        }
+        CommandError::TrustedFile(_) => failure("leave --trust-project-file out"),
 
         CommandError::Other(_)
         | CommandError::Output(_)
@@ -313,6 +325,12 @@ fn explain_organisation_file(error: &OrganisationError) -> (CommandStatus, Vec<S
     advise(CommandStatus::FAILURE, &[limits, file])
 }
 
+fn explain_rule_store(error: &RuleStoreError) -> (CommandStatus, Vec<String>) {
+    let hint = "`terok-clearance profile check` prints every wrong line";
+    let hints = error.rule_file_error().map(|_| hint);
+    advise(CommandStatus::FAILURE, hints.as_slice())
+}
+
 fn explain_listen(error: &SocketBindError) -> (CommandStatus, Vec<String>) {
     let hint = match error {
         SocketBindError::InUse { pid, .. } => {
@@ -336,6 +354,16 @@ fn packet_log_owner_hint(taken: &PacketLogTakenError) -> String {
         Ok(None) => "the other program has ended meanwhile; try again".to_owned(),
         Err(error) => format!("cannot find the other program: {error}"),
     }
+}
+
+fn explain_record(error: &ReadRecordError) -> (CommandStatus, Vec<String>) {
+    let hints: &[_] = match error {
+        ReadRecordError::Missing(_) => {
+            &["`run` and `supervise` write it; `--file PATH` reads another one"]
+        }
+        _ => &[],
+    };
+    advise(CommandStatus::FAILURE, hints)
 }
 
 fn explain_supervise(error: &SupervisorStartError) -> (CommandStatus, Vec<String>) {

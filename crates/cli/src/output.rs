@@ -26,6 +26,16 @@ pub enum OutputError {
     Write(#[source] io::Error),
 }
 
+impl OutputError {
+    /// Returns the error of a failed write.
+    pub fn from_write(error: io::Error) -> Self {
+        match error.kind() {
+            ErrorKind::BrokenPipe => Self::Closed,
+            _ => Self::Write(error),
+        }
+    }
+}
+
 /// Standard output and standard error.
 #[derive(Debug, Clone, Copy)]
 pub struct StandardStreams {
@@ -52,10 +62,7 @@ impl StandardStreams {
 
     /// Prints `text` unchanged.
     pub fn print(&self, text: &str) -> Result<(), OutputError> {
-        self.write(text).map_err(|error| match error.kind() {
-            ErrorKind::BrokenPipe => OutputError::Closed,
-            _ => OutputError::Write(error),
-        })
+        self.write(text).map_err(OutputError::from_write)
     }
 
     /// Prints a line.

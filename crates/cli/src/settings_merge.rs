@@ -20,8 +20,8 @@ pub(crate) const NOTIFY_EVENTS_VARIABLE: &str = "TEROK_CLEARANCE_NOTIFY_EVENTS";
 /// The variable with the hotkey.
 pub(crate) const HOTKEY_VARIABLE: &str = "TEROK_CLEARANCE_HOTKEY";
 
-/// Returns when to use colours. A variable decides by itself, so that its value is
-/// [`ColorChoice::Auto`].
+/// Returns when to use colours. With a variable, the value is
+/// [`ColorChoice::Auto`], which follows the variable.
 pub(crate) fn merged_color(
     flag: Option<ColorChoice>,
     environment: &UserEnvironment,

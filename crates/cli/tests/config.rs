@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
+use settings::{ORGANISATION_KEYS, USER_KEYS};
 use tempfile::TempDir;
 use test_support::directory::private_directory;
 
@@ -140,6 +141,27 @@ fn the_example_is_a_file_without_errors_that_changes_nothing() {
     assert!(checked.status.success(), "{}", text(&checked.stderr));
 }
 
+/// A key without a row would be one that nobody finds.
+#[test]
+fn the_document_has_a_row_for_each_key_with_its_default() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
+    let document = fs::read_to_string(path).unwrap();
+    let (user, organisation) = document.split_once("## The organisation's file").unwrap();
+    for (keys, part) in [(USER_KEYS, user), (ORGANISATION_KEYS, organisation)] {
+        for key in keys {
+            let (_, table) = part
+                .split_once(&format!("| **`[{}]`**", key.table))
+                .unwrap();
+            let table = table.split("| **").next().unwrap();
+            let row = match key.default {
+                Some(default) => format!("| `{}` | `{default}` |", key.name),
+                None => format!("| `{}` | ", key.name),
+            };
+            assert!(table.contains(&row), "{row}");
+        }
+    }
+}
+
 #[test]
 fn show_names_the_source_of_each_value() {
     let user = User::new("[run]\nhold = '5m'\nhotkey = 'f7'\n");
@@ -217,6 +239,8 @@ fn the_organisation_limits_a_run() {
         hold.ends_with("/etc/terok-clearance/policy.toml:4"),
         "{hold}"
     );
+    let shortened = limited("644", &["run", "--hold", "1h", "--", "true"]);
+    assert!(text(&shortened.stderr).contains("your organisation limits --hold"));
     assert_fails(
         &limited("646", &["run", "--", "true"]),
         125,

@@ -202,6 +202,7 @@ fn help_has_descriptions_and_examples() {
         "deny",
         "explain",
         "list",
+        "log",
         "notifier",
         "notify",
         "preview",

@@ -115,8 +115,8 @@ impl HeldConnections {
         Some(held)
     }
 
-    /// Marks a connection as being dialed because of a rule. Returns `false` if it does not wait any
-    /// more.
+    /// Marks a connection as being dialed because of a rule. Returns `false` if it does not wait
+    /// any more.
     pub(crate) fn start_dialing(&mut self, key: &ConnectionKey, rule: RuleTag) -> bool {
         let Some(held) = self.connections.get_mut(key) else {
             return false;

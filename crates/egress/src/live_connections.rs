@@ -51,6 +51,10 @@ pub struct DialedConnection {
     pub address: SocketAddr,
     /// The connection goes through the operator's proxy, which finds the address itself.
     pub is_proxied: bool,
+    /// The sandbox's end of the connection.
+    pub client: SocketAddr,
+    /// The other end, as the sandbox sees it.
+    pub remote: SocketAddr,
 }
 
 /// A connection outside.
@@ -246,6 +250,8 @@ mod tests {
             zone: DestZone::Public,
             address: "203.0.113.7:443".parse().unwrap(),
             is_proxied: false,
+            client: "198.19.0.2:40000".parse().unwrap(),
+            remote: "198.18.0.7:443".parse().unwrap(),
         })
     }
 

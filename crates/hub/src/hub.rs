@@ -65,7 +65,7 @@ pub trait DecisionEnforcer: Send + Sync + 'static {
         Err(unsupported())
     }
 
-    /// Opens the internet for so many seconds, for the operator `by`; 0 ends it.
+    /// Opens the internet for this number of seconds, for the operator `by`; 0 ends it.
     fn bypass(&self, _seconds: u32, _by: &DisplayText) -> Result<BypassReply, RuleCallError> {
         Err(unsupported())
     }

@@ -3,8 +3,8 @@
 //!
 //! A [`Session`] combines hub discovery, the [`inbox`] and the sending of answers. [`prompt`] is
 //! the line prompt, [`script`] the engine of commands without a prompt, [`phrases`] the wording of
-//! all user interfaces, [`rules`] that of the rules in force, [`answer_guard`] decides which keys and clicks are answers, and [`bell`]
-//! is the sign of a new question.
+//! all user interfaces, [`rules`] that of the rules in force, [`answer_guard`] decides which keys
+//! and clicks are answers, and [`bell`] is the sign of a new question.
 
 pub mod answer_guard;
 mod answer_scope;

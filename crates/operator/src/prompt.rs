@@ -4,8 +4,8 @@
 //! On a terminal, lines are broken between words, and messages do not mix with the line that is
 //! being typed.
 //!
-//! Only an answer (`a N`, `d N` or a JSON answer) writes a rule, and only `revoke` ends one. The end of the input, `q`, a
-//! signal and a lost hub write none.
+//! Only an answer (`a N`, `d N` or a JSON answer) writes a rule, and only `revoke` ends one. The
+//! end of the input, `q`, a signal and a lost hub write none.
 
 mod command;
 mod input;

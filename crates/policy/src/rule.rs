@@ -84,7 +84,7 @@ impl FromStr for RuleId {
 pub enum RuleOrigin {
     /// What the organisation allows or denies.
     Organisation,
-    /// What the organisation lets its users allow. Such a rule opens nothing by itself.
+    /// What the organisation lets its users allow. Such a rule alone opens nothing.
     Ceiling,
     /// A command-line option, or the same setting of the configuration file.
     Flag,
@@ -107,7 +107,7 @@ pub enum RuleOrigin {
 }
 
 impl RuleOrigin {
-    /// Returns the word of the wire for the kind of origin.
+    /// Returns the kind of origin, as the wire spells it.
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::Organisation => "organisation",
@@ -161,7 +161,7 @@ impl RuleTerm {
         }
     }
 
-    /// Returns the time at which the rule ends by itself.
+    /// Returns the time at which the rule ends without an operator.
     pub const fn end(self) -> Option<BootInstant> {
         match self {
             Self::Once { until } | Self::Until(until) => Some(until),

@@ -3,14 +3,14 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use desktop::PopupDesktopConfig;
 use netns::sandbox::SandboxLimits;
-use settings::OrganisationPolicy;
+use record::RecordConfig;
 use supervisor::{HoldLimit, ProxySettings, PublishSpec};
-use terok_clearance::DestPattern;
 use tui::{Hotkey, TuiOptions};
+
+use crate::RunRules;
 
 /// The configuration of a run.
 #[derive(Debug, Clone)]
@@ -35,12 +35,12 @@ pub struct RunConfig {
     pub state_dir: PathBuf,
     /// Sockets of the operator's side that the command may connect to.
     pub shared_sockets: Vec<PathBuf>,
-    /// Destinations to allow from the start.
-    pub allowed: Vec<DestPattern>,
-    /// Destinations to deny from the start.
-    pub denied: Vec<DestPattern>,
-    /// The limits of the organisation; `None` without any.
-    pub organisation: Option<Arc<OrganisationPolicy>>,
+    /// The rules.
+    pub rules: RunRules,
+    /// The records of the run: the operator's own, and copies.
+    pub records: Vec<RecordConfig>,
+    /// The run does not start unless its record can be written.
+    pub is_record_required: bool,
     /// The ports of the sandbox that are published on the host.
     pub published: Vec<PublishSpec>,
     /// Connections to names are checked for the server name that they ask for.

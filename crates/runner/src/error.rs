@@ -49,6 +49,12 @@ pub enum RunError {
     /// The random id is invalid.
     #[error(transparent)]
     Id(#[from] IdParseError),
+    /// The record that is required cannot be written.
+    #[error("cannot write the record, without which your organisation does not permit a run")]
+    Record(#[source] record::AppendError),
+    /// The thread that writes the record did not start.
+    #[error("cannot start the thread that writes the record")]
+    RecordThread(#[source] io::Error),
     /// The rules or the sockets of the sandbox are missing.
     #[error("cannot start the sandbox's supervisor")]
     StartSupervisor(#[source] DialedStartError),

@@ -3,7 +3,9 @@
 
 use desktop::{NotifierLock, PopupDesktop};
 
-use crate::{NetworkChoice, PopupChoice, PopupSource, RunConfig, RunError, RunNotice, RunScreen};
+use crate::{
+    NetworkChoice, PopupChoice, PopupSource, RunConfig, RunError, RunNotice, RunRules, RunScreen,
+};
 
 /// The user interfaces for the questions of the sandbox.
 #[derive(Debug)]
@@ -57,8 +59,9 @@ impl RunFrontend {
     }
 
     /// Returns the message at the start about the user interfaces.
-    pub(crate) const fn start_notice(&self) -> RunNotice<'static> {
+    pub(crate) const fn start_notice<'a>(&self, rules: &'a RunRules) -> RunNotice<'a> {
         RunNotice::Started {
+            rules,
             popups: match self.popups {
                 RunPopups::Own(_) => PopupSource::Own,
                 RunPopups::Notifier => PopupSource::Notifier,

@@ -17,12 +17,16 @@ mod controlling_tty;
 mod error;
 mod frontend;
 mod hotkey_filter;
+mod kept_files;
+mod learnt_dests;
 mod nested;
 mod notice;
 mod open_files;
 mod outcome;
 mod prepared_run;
 mod pty_relay;
+mod run_record;
+mod run_rules;
 mod sandbox_spec;
 mod session;
 mod signals;
@@ -34,6 +38,8 @@ mod summary;
 pub use config::{NetworkChoice, PopupChoice, RunConfig, RunScreen};
 pub use controlling_tty::ControllingTtyError;
 pub use error::RunError;
+pub use kept_files::KeptFiles;
+pub use learnt_dests::{LearntDest, LearntDests, LearntGroup};
 pub use nested::is_inside_sandbox;
 pub use netns::sandbox::SandboxLimits;
 pub use notice::{PopupSource, RunNotice, RunReporter};
@@ -41,9 +47,11 @@ pub use open_files::raise_open_files_limit;
 pub use operator::bell::BellChoice;
 pub use outcome::RunOutcome;
 pub use prepared_run::PreparedRun;
+pub use record::{RecordConfig, RecordNotice};
+pub use run_rules::{RunRules, StartRule};
 pub use stand_in_key::load_stand_in_key;
 pub use summary::RunSummary;
 pub use supervisor::{
-    EgressNotice, HoldLimit, ProxySettings, ProxyUrlError, ProxyVariableError, PublishError,
-    PublishSpec, PublishedPort,
+    EgressNotice, HoldLimit, LongestAnswer, ProxySettings, ProxyUrlError, ProxyVariableError,
+    PublishError, PublishSpec, PublishedPort,
 };

@@ -4,9 +4,11 @@
 use std::io;
 use std::path::Path;
 
+use record::RecordNotice;
 use supervisor::{EgressNotice, PublishedPort, SupervisorServeError};
+use terok_clearance::DisplayText;
 
-use crate::RunSummary;
+use crate::{LearntDests, RunRules, RunSummary};
 
 /// A message to the person at the terminal.
 #[derive(Debug)]
@@ -14,6 +16,8 @@ use crate::RunSummary;
 pub enum RunNotice<'a> {
     /// The command was started in a connected sandbox.
     Started {
+        /// The rules.
+        rules: &'a RunRules,
         /// The source of popups.
         popups: PopupSource,
         /// The hotkey opens the full screen.
@@ -29,6 +33,16 @@ pub enum RunNotice<'a> {
     ScreenFailed(&'a io::Error),
     /// A packet of the sandbox was refused without a question.
     Egress(&'a EgressNotice),
+    /// The record cannot be written, or is written again.
+    Record(&'a RecordNotice),
+    /// A file of kept answers was changed and cannot be read; its old rules count.
+    KeptUnreadable(&'a DisplayText),
+    /// The run learns: the internet is open, except for what rules deny.
+    Learning,
+    /// What a run that learns has reached.
+    Learnt(&'a LearntDests),
+    /// The end of the record could not be written.
+    RecordIncomplete,
     /// The supervisor failed: no question can be answered any more.
     SupervisorFailed(&'a SupervisorServeError),
     /// The command ended.

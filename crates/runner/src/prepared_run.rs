@@ -10,17 +10,22 @@ use names::{HostResolver, read_host_labels, read_search_domains};
 use netns::ProcessHandle;
 use netns::gateway::GatewayNetns;
 use netns::sandbox::{RunningSandbox, Sandbox};
-use policy::{RuleOrigin, RuleSpec, RuleTerm};
-use supervisor::{DialedConfig, DialedPolicy, DialedStartError, DialedSupervisor, HostSockets};
+use record::AuditSandbox;
+use store::{RuleFileWatch, RuleStore};
+use supervisor::{
+    DialedConfig, DialedStartError, DialedSupervisor, HostSockets, TraceEvent, TraceObserver,
+};
 use terok_clearance::socket::RuntimeDir;
-use terok_clearance::{Action, ContainerId, DisplayText, DomainName, Dossier, Timestamp};
-use tokio::sync::mpsc;
+use terok_clearance::{ContainerId, DisplayText, DomainName, Dossier, Timestamp};
+use tokio::sync::{Notify, mpsc};
 
 use crate::controlling_tty::ControllingTty;
 use crate::frontend::RunFrontend;
+use crate::learnt_dests::LearntRecorder;
 use crate::open_files::raise_open_files_limit;
+use crate::run_record::RunRecord;
 use crate::sandbox_spec::build_sandbox_spec;
-use crate::session::{RunSession, RunSupervisor};
+use crate::session::{RunEvent, RunSession, RunSupervisor};
 use crate::signals::RunSignals;
 use crate::stand_in_key::load_stand_in_key;
 use crate::stream_relay::StreamPipes;
@@ -83,11 +88,25 @@ impl PreparedRun {
         let process = process.map_err(RunError::OpenSandbox)?;
         // The command keeps the old limit: the init process of its sandbox exists already.
         raise_open_files_limit();
-        let recorder = SummaryRecorder::default();
-        let (notices, egress_notices) = mpsc::channel(MAX_WAITING_NOTICES);
+        let (notices, events) = mpsc::channel(MAX_WAITING_NOTICES);
         let is_connected = gateway.is_some();
-        let supervisor =
-            start_supervisor(&config, process, gateway)?.with_observer(recorder.observer(notices));
+        let container = random_container_id()?;
+        let dossier = build_dossier(config.name.as_deref(), &config.command);
+        let observers = RunObservers {
+            recorder: SummaryRecorder::default(),
+            learnt: LearntRecorder::default(),
+            record: RunRecord::begin(
+                &config,
+                audit_sandbox(&config, &container, &dossier),
+                &notices,
+            )?,
+        };
+        let kept_changed = Arc::default();
+        let kept = config.rules.kept.as_ref();
+        let rule_files = kept.and_then(|kept| watch_rule_files(&kept.store));
+        let identity = SandboxIdentity { container, dossier };
+        let supervisor = start_supervisor(&config, identity, process, gateway, &kept_changed)?
+            .with_observer(observers.observer(notices));
         let frontend = tokio::select! {
             biased;
             signal = signals.next_terminating() => return Ok(RunOutcome::Interrupted { signal }),
@@ -102,27 +121,91 @@ impl PreparedRun {
             streams,
             shared_sockets: config.shared_sockets,
             is_connected,
-            egress_notices,
+            rules: config.rules,
+            rule_files,
+            kept_changed,
+            events,
             frontend,
-            recorder,
+            recorder: observers.recorder,
+            learnt: observers.learnt,
+            record: observers.record,
             reporter,
         };
         session.run_until_exit(supervisor).await
     }
 }
 
+/// What receives the events of the supervisor.
+struct RunObservers {
+    recorder: SummaryRecorder,
+    learnt: LearntRecorder,
+    record: RunRecord,
+}
+
+impl RunObservers {
+    /// Returns the observer. A notice for which `notices` has no room is in the log only.
+    fn observer(&self, notices: mpsc::Sender<RunEvent>) -> TraceObserver {
+        let Self {
+            recorder,
+            learnt,
+            record,
+        } = self;
+        let (recorder, learnt, record) = (recorder.clone(), learnt.clone(), record.clone());
+        Box::new(move |event| {
+            recorder.observe(&event);
+            learnt.observe(&event);
+            record.observe(&event);
+            let event = match event {
+                TraceEvent::Notice(notice) => RunEvent::Egress(notice.clone()),
+                TraceEvent::KeptUnreadable(reason) => RunEvent::KeptUnreadable(reason.clone()),
+                _ => return,
+            };
+            drop(notices.try_send(event));
+        })
+    }
+}
+
+/// The sandbox, as every question names it.
+struct SandboxIdentity {
+    container: ContainerId,
+    dossier: Dossier,
+}
+
+/// Returns the sandbox, as the record names it.
+fn audit_sandbox(config: &RunConfig, container: &ContainerId, dossier: &Dossier) -> AuditSandbox {
+    let kept = config.rules.kept.as_ref();
+    AuditSandbox {
+        name: dossier.get(&DisplayText::new("name")).cloned(),
+        project: kept.map(|kept| kept.project.display_text()),
+        // The id is new with each run.
+        run: None,
+        ..AuditSandbox::new(container.clone())
+    }
+}
+
+/// Returns the watch on the rule files; `None` if changes cannot be noticed.
+fn watch_rule_files(store: &RuleStore) -> Option<RuleFileWatch> {
+    RuleFileWatch::new(store.config_dir())
+        .inspect_err(|error| tracing::warn!(%error, "changes of the rule files are not noticed"))
+        .ok()
+}
+
 fn start_supervisor(
     config: &RunConfig,
+    identity: SandboxIdentity,
     process: ProcessHandle,
     gateway: Option<GatewayNetns>,
+    kept_changed: &Arc<Notify>,
 ) -> Result<RunSupervisor, RunError> {
+    let uid = rustix::process::geteuid().as_raw();
+    let by = DisplayText::new(&format!("uid {uid}"));
     let supervisor = DialedSupervisor::start(DialedConfig {
-        container: random_container_id()?,
-        dossier: build_dossier(config.name.as_deref(), &config.command),
+        container: identity.container,
+        dossier: identity.dossier,
         process,
         gateway,
-        policy: start_policy(config),
-        kept_changed: Arc::default(),
+        policy: config.rules.to_policy(Timestamp::now(), &by),
+        kept_changed: Arc::clone(kept_changed),
         runtime_dir: RuntimeDir::new(&config.runtime_dir),
         published: config.published.clone(),
         hold: config.hold,
@@ -138,24 +221,6 @@ fn start_supervisor(
         DialedStartError::Publish(error) => RunError::Publish(error),
         error => RunError::StartSupervisor(error),
     })
-}
-
-/// Returns the rules of the sandbox at its start.
-fn start_policy(config: &RunConfig) -> DialedPolicy {
-    let since = Timestamp::now();
-    let rules = config.allowed.iter().map(|pattern| RuleSpec {
-        pattern: pattern.clone(),
-        action: Action::Allow,
-        term: RuleTerm::Run,
-        origin: RuleOrigin::Flag,
-        by: DisplayText::default(),
-        since,
-    });
-    DialedPolicy {
-        rules: rules.collect(),
-        allows_bypass: true,
-        ..DialedPolicy::default()
-    }
 }
 
 /// Returns the names that a search domain makes of the names of one label in the host's hosts file.

@@ -4,25 +4,31 @@
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use desktop::BackgroundPopups;
 use names::HostResolver;
 use netns::sandbox::{RunningSandbox, WorkloadStatus};
 use operator::Session;
+use record::RecordNotice;
 use rustix::process::Signal;
+use store::RuleFileWatch;
 use supervisor::{DialedSupervisor, EgressNotice, HostSockets};
-use tokio::sync::mpsc;
+use terok_clearance::DisplayText;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::console::RunConsole;
 use crate::controlling_tty::ControllingTty;
 use crate::frontend::{RunFrontend, RunPopups};
+use crate::learnt_dests::LearntRecorder;
+use crate::run_record::RunRecord;
 use crate::signals::{CaughtSignal, RunSignals};
 use crate::stream_relay::StreamRelays;
 use crate::summary::SummaryRecorder;
-use crate::{RunError, RunNotice, RunOutcome, RunReporter};
+use crate::{RunError, RunNotice, RunOutcome, RunReporter, RunRules};
 
 /// Maximum time after the command's end for the last output and the last events to operators.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
@@ -38,10 +44,16 @@ pub(crate) struct RunSession<'a> {
     pub(crate) streams: StreamRelays,
     pub(crate) shared_sockets: Vec<PathBuf>,
     pub(crate) is_connected: bool,
-    /// Refusals without a question.
-    pub(crate) egress_notices: mpsc::Receiver<EgressNotice>,
+    pub(crate) rules: RunRules,
+    /// The rule files, if answers may be kept and changes can be noticed.
+    pub(crate) rule_files: Option<RuleFileWatch>,
+    /// Notified when a rule file may have changed.
+    pub(crate) kept_changed: Arc<Notify>,
+    pub(crate) events: mpsc::Receiver<RunEvent>,
     pub(crate) frontend: RunFrontend,
     pub(crate) recorder: SummaryRecorder,
+    pub(crate) learnt: LearntRecorder,
+    pub(crate) record: RunRecord,
     pub(crate) reporter: &'a dyn RunReporter,
 }
 
@@ -58,17 +70,25 @@ impl RunSession<'_> {
             mut streams,
             shared_sockets,
             is_connected,
-            mut egress_notices,
+            rules,
+            mut rule_files,
+            kept_changed,
+            mut events,
             frontend,
             recorder,
+            learnt,
+            record,
             reporter,
         } = self;
-        let start_notice = frontend.start_notice();
+        let start_notice = frontend.start_notice(&rules);
         let terminal = tty.zip(running.take_terminal());
         let (mut console, mut popups) =
             open_frontend(frontend, terminal, supervisor.hub_path(), reporter)?;
         if is_connected {
             announce(&mut console, reporter, &start_notice);
+        }
+        if is_connected && rules.learns {
+            announce(&mut console, reporter, &RunNotice::Learning);
         }
         for path in &shared_sockets {
             announce(&mut console, reporter, &RunNotice::SharedSocket(path));
@@ -107,9 +127,10 @@ impl RunSession<'_> {
                         announce(&mut console, reporter, &RunNotice::SupervisorFailed(error));
                     }
                 }
-                Some(notice) = egress_notices.recv() => {
-                    announce(&mut console, reporter, &RunNotice::Egress(&notice));
+                Some(event) = events.recv() => {
+                    announce(&mut console, reporter, &event.notice());
                 }
+                () = wait_for_rule_change(&mut rule_files) => kept_changed.notify_one(),
                 () = run_popups(&mut popups) => {}
                 () = streams.run() => {}
                 stepped = step_console(&mut console) => {
@@ -139,10 +160,51 @@ impl RunSession<'_> {
             // A desktop that does not reply for that long keeps the popups.
             drop(timeout(SHUTDOWN_TIMEOUT, popups.close()).await);
         }
-        if let Some(text) = reporter.message(&RunNotice::Ended(&recorder.summary())) {
+        let summary = recorder.summary();
+        let learnt = learnt.learnt();
+        let mut last = vec![RunNotice::Ended(&summary)];
+        if rules.learns {
+            last.push(RunNotice::Learnt(&learnt));
+        }
+        if !record.finish(&outcome) {
+            last.push(RunNotice::RecordIncomplete);
+        }
+        for text in last.iter().filter_map(|notice| reporter.message(notice)) {
             reporter.print(&text);
         }
         Ok(outcome)
+    }
+}
+
+/// An event of another thread, or of the supervisor, for the person at the terminal.
+#[derive(Debug)]
+pub(crate) enum RunEvent {
+    /// A refusal without a question.
+    Egress(EgressNotice),
+    /// A change of the record's state.
+    Record(RecordNotice),
+    /// A file of kept answers cannot be read.
+    KeptUnreadable(DisplayText),
+}
+
+impl RunEvent {
+    const fn notice(&self) -> RunNotice<'_> {
+        match self {
+            Self::Egress(notice) => RunNotice::Egress(notice),
+            Self::Record(notice) => RunNotice::Record(notice),
+            Self::KeptUnreadable(reason) => RunNotice::KeptUnreadable(reason),
+        }
+    }
+}
+
+/// Waits until a rule file may have changed; forever without a watch.
+async fn wait_for_rule_change(watch: &mut Option<RuleFileWatch>) {
+    let Some(changes) = watch else {
+        return std::future::pending().await;
+    };
+    if let Err(error) = changes.changed().await {
+        tracing::warn!(%error, "changes of the rule files are not noticed any more");
+        *watch = None;
     }
 }
 

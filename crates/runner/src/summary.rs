@@ -4,9 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use supervisor::{EgressNotice, TraceEvent, TraceObserver};
+use supervisor::TraceEvent;
 use terok_clearance::{Action, Dest};
-use tokio::sync::mpsc;
 
 /// Maximum recorded destinations; a workload may try any number.
 const MAX_RECORDED_DESTS: usize = 10_000;
@@ -27,16 +26,13 @@ pub struct RunSummary {
 pub(crate) struct SummaryRecorder(Arc<Mutex<BTreeMap<Dest, Option<Action>>>>);
 
 impl SummaryRecorder {
-    /// Returns the observer that records the supervisor's trace events, and passes notices on. A
-    /// notice for which `notices` has no room is in the log only.
-    pub(crate) fn observer(&self, notices: mpsc::Sender<EgressNotice>) -> TraceObserver {
-        let recorder = self.clone();
-        Box::new(move |event| match event {
-            TraceEvent::Asked(blocked) => recorder.record(blocked.dest(), None),
-            TraceEvent::Enforced { dest, action, .. } => recorder.record(dest, Some(action)),
-            TraceEvent::Notice(notice) => drop(notices.try_send(notice.clone())),
+    /// Records an event of the supervisor.
+    pub(crate) fn observe(&self, event: &TraceEvent<'_>) {
+        match event {
+            TraceEvent::Asked(blocked) => self.record(blocked.dest(), None),
+            TraceEvent::Enforced { dest, action, .. } => self.record(dest, Some(*action)),
             _ => {}
-        })
+        }
     }
 
     /// Returns the summary of the records.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Reads files that nobody else may have written.
+//! Reads files that no other user can have written.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -88,8 +88,9 @@ fn user_in_words(uid: u32) -> String {
     }
 }
 
-/// Reads a file of the user `uid`; `None` if it does not exist. Symbolic links are followed, because
-/// the file that counts is checked: it must be the user's or root's, and writable by the owner alone.
+/// Reads a file of the user `uid`; `None` if it does not exist. Symbolic links are followed,
+/// because the file that counts is checked: it must be the user's or root's, and writable by its
+/// owner alone.
 pub(crate) fn read_user_file(path: &Path, uid: u32) -> Result<Option<String>, ProtectedFileError> {
     // A pipe must not stop the program.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;

@@ -35,8 +35,8 @@ pub enum RuleStoreError {
     },
     /// No profile has this name.
     #[error(
-        "there is no profile {name}: `terok-clearance profile list` lists them; your own are files \
-         {}/NAME.rules",
+        "there is no profile \"{name}\": `terok-clearance profile list` lists them; your own are \
+         files {}/NAME.rules",
         directory.display()
     )]
     NoProfile {
@@ -45,6 +45,9 @@ pub enum RuleStoreError {
         /// The directory of the operator's profiles.
         directory: PathBuf,
     },
+    /// No bundled profile has this name.
+    #[error("there is no bundled profile \"{0}\": `terok-clearance profile list` lists them")]
+    NoBundledProfile(ProfileName),
     /// A profile exists in both formats.
     #[error(
         "the profile {name} is both {} and {}: remove one of them",
@@ -65,8 +68,8 @@ pub enum RuleStoreError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FileProblem {
-    /// The file is a symbolic link.
-    #[error("it is a symbolic link: replace it by the file itself")]
+    /// The file or directory is a symbolic link.
+    #[error("it is a symbolic link: replace it by what it leads to")]
     SymbolicLink,
     /// The file is a directory, a pipe or a device.
     #[error("it is not a regular file: move it away")]
@@ -142,6 +145,15 @@ impl FileProblem {
 }
 
 impl RuleStoreError {
+    /// Returns the file or directory that the error is about.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::File { path, .. } | Self::Edit { path, .. } => Some(path),
+            Self::TwoProfiles { rules, .. } => Some(rules),
+            Self::NoProfile { .. } | Self::NoBundledProfile(_) | Self::Project(_) => None,
+        }
+    }
+
     /// Returns the wrong lines of a file, if these are the error.
     pub fn rule_file_error(&self) -> Option<&RuleFileError> {
         match self {

@@ -36,27 +36,40 @@ pub(crate) struct WriterLock {
 }
 
 impl PrivateDir {
-    /// Opens a directory; `None` if it does not exist.
+    /// Opens a directory, which may be reached through links; `None` if it does not exist.
     pub(crate) fn open(path: &Path) -> Result<Option<Self>, RuleStoreError> {
-        Self::open_at(CWD, path, path.to_owned())
+        Self::open_at(CWD, path, path.to_owned(), OFlags::empty())
     }
 
     /// Opens a directory in this one; `None` if it does not exist.
+    ///
+    /// A link is refused: it could lead into a work tree, while only this directory is protected
+    /// from workloads.
     pub(crate) fn open_below(&self, name: &str) -> Result<Option<Self>, RuleStoreError> {
-        Self::open_at(self.file.as_fd(), Path::new(name), self.entry_path(name))
+        let path = self.entry_path(name);
+        Self::open_at(self.file.as_fd(), Path::new(name), path, OFlags::NOFOLLOW)
     }
 
     fn open_at(
         above: BorrowedFd<'_>,
         name: &Path,
         path: PathBuf,
+        links: OFlags,
     ) -> Result<Option<Self>, RuleStoreError> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | links;
         let failed = |problem: FileProblem| problem.at(&path);
         let file = match openat(above, name, flags, Mode::empty()) {
             Ok(file) => file,
             Err(Errno::NOENT) => return Ok(None),
-            Err(Errno::NOTDIR) => return Err(failed(FileProblem::NotDirectory)),
+            // The kernel tells a link from a file only by a look at it.
+            Err(Errno::NOTDIR | Errno::LOOP) => {
+                let stat = statat(above, name, AtFlags::SYMLINK_NOFOLLOW);
+                let kind = stat.map(|stat| FileType::from_raw_mode(stat.st_mode));
+                return Err(failed(match kind {
+                    Ok(FileType::Symlink) => FileProblem::SymbolicLink,
+                    _ => FileProblem::NotDirectory,
+                }));
+            }
             Err(error) => return Err(failed(FileProblem::io("cannot open it", error))),
         };
         let stat =

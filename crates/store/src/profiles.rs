@@ -9,7 +9,7 @@ use policy::{ProfileName, RuleFile, bundled_profile, bundled_profile_names};
 use crate::private_dir::PrivateDir;
 use crate::project_path::RULES_ENDING;
 use crate::rule_store::{PROFILES_DIR, read_rules};
-use crate::{FileProblem, RuleStore, RuleStoreError};
+use crate::{RuleStore, RuleStoreError};
 
 /// The ending of terok-shield's profiles.
 const TEXT_ENDING: &str = ".txt";
@@ -48,6 +48,19 @@ pub struct ProfileEntry {
     pub loaded: Result<LoadedProfile, RuleStoreError>,
 }
 
+impl LoadedProfile {
+    /// Returns a bundled profile, also if one of the operator replaces it.
+    pub fn bundled(name: &ProfileName) -> Option<Self> {
+        // Every bundled profile is a valid file, which a test ensures.
+        let file = RuleFile::parse(bundled_profile(name)?.as_bytes()).ok()?;
+        Some(Self {
+            name: name.clone(),
+            origin: ProfileOrigin::Bundled,
+            file,
+        })
+    }
+}
+
 impl RuleStore {
     /// Loads a profile. The operator's file replaces a bundled profile of the same name, also if
     /// the file cannot be used.
@@ -82,7 +95,6 @@ impl RuleStore {
         directory: Option<&PrivateDir>,
         name: &ProfileName,
     ) -> Result<LoadedProfile, RuleStoreError> {
-        let bundled = bundled_profile(name);
         if let Some(directory) = directory {
             let rules = format!("{name}{RULES_ENDING}");
             let text = format!("{name}{TEXT_ENDING}");
@@ -105,22 +117,15 @@ impl RuleStore {
                     name: name.clone(),
                     origin: ProfileOrigin::Own {
                         path: directory.entry_path(&own),
-                        replaces_bundled: bundled.is_some(),
+                        replaces_bundled: bundled_profile(name).is_some(),
                     },
                     file,
                 });
             }
         }
-        let text = bundled.ok_or_else(|| RuleStoreError::NoProfile {
+        LoadedProfile::bundled(name).ok_or_else(|| RuleStoreError::NoProfile {
             name: name.clone(),
             directory: self.profiles_dir(),
-        })?;
-        let file = RuleFile::parse(text.as_bytes())
-            .map_err(|error| FileProblem::Rules(error).at(name.as_str().as_ref()))?;
-        Ok(LoadedProfile {
-            name: name.clone(),
-            origin: ProfileOrigin::Bundled,
-            file,
         })
     }
 }

@@ -30,8 +30,8 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::sandbox_service::SandboxService;
-use crate::who_asks::WhoAsks;
-use crate::{SupervisorExit, SupervisorServeError, TraceObserver};
+use crate::who_asks::{SearchSubject, WhoAsks};
+use crate::{SupervisorExit, SupervisorServeError, TraceEvent, TraceObserver};
 
 use boot_clock::BootAlarm;
 use question_sink::{QuestionIdentity, QuestionSink};
@@ -246,7 +246,20 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
         let last = rules.clone();
         let init = service.process().pid();
         let gateway = gateway.map(|(gateway, [who_asks, sockets_inside])| {
-            let who_asks = WhoAsks::start(who_asks, ProcessScan::below(init), Arc::clone(&hub));
+            let (found_by, found_in) = (Arc::clone(&hub), rules.clone());
+            let found = move |subject, process| match subject {
+                SearchSubject::Question(request) => {
+                    found_by.set_process(&request, Arc::new(process));
+                }
+                SearchSubject::Connection(connection) => {
+                    let process = &process;
+                    found_in.emit_trace(TraceEvent::ProcessFound {
+                        connection,
+                        process,
+                    });
+                }
+            };
+            let who_asks = WhoAsks::start(who_asks, ProcessScan::below(init), found);
             let identity = QuestionIdentity { container, dossier };
             let config = EgressConfig {
                 policy: Arc::new(rules.clone()),

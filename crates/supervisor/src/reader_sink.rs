@@ -13,7 +13,7 @@ use terok_clearance::{BlockedPacket, Protocol, SandboxEvent, Target};
 use crate::TraceEvent;
 use crate::hold_table::PacketFate;
 use crate::shield_enforcer::{ShieldEnforcer, StandInPacket};
-use crate::who_asks::WhoAsks;
+use crate::who_asks::{SearchSubject, WhoAsks};
 
 /// The sink of the supervisor's reader: DNS answers go to the shield, questions to the hub.
 #[derive(Debug)]
@@ -55,7 +55,8 @@ impl ReaderSink for SupervisorSink {
         // The socket of a refused TCP connection is gone before it can be found.
         let has_socket = fate == PacketFate::Held || protocol == Protocol::UDP;
         if let Some(remote) = remote.filter(|_| has_socket) {
-            self.who_asks.search(&request, protocol, client, remote);
+            let subject = SearchSubject::Question(request);
+            self.who_asks.search(subject, protocol, client, remote);
         }
     }
 

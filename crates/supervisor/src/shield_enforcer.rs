@@ -248,6 +248,8 @@ impl ShieldEnforcer {
                 inner.emit_trace(TraceEvent::Refused {
                     request,
                     dest,
+                    action,
+                    by: claim.by(),
                     reason: &reason,
                 });
                 EnforcementOutcome::Failed(reason)

@@ -27,7 +27,7 @@ use crate::sandbox_lookup::SandboxLookupSockets;
 use crate::sandbox_service::SandboxService;
 use crate::served_names::{ServedNames, WantedNames};
 use crate::shield_enforcer::{ShieldEnforcer, std_now};
-use crate::who_asks::WhoAsks;
+use crate::who_asks::{SearchSubject, WhoAsks};
 use crate::{
     NameAccess, NameServerBindError, NameServerConfig, SandboxLookup, SupervisorConfig,
     TraceObserver,
@@ -310,11 +310,15 @@ impl Supervisor {
         let mut sink = SupervisorSink {
             hub: Arc::clone(&hub),
             firewall: firewall.clone(),
-            who_asks: WhoAsks::start(
-                who_asks,
-                ProcessScan::new(service.process().pid()),
-                Arc::clone(&hub),
-            ),
+            who_asks: {
+                let scan = ProcessScan::new(service.process().pid());
+                let hub = Arc::clone(&hub);
+                WhoAsks::start(who_asks, scan, move |subject, process| {
+                    if let SearchSubject::Question(request) = subject {
+                        hub.set_process(&request, Arc::new(process));
+                    }
+                })
+            },
         };
         let connecting = SocketDiag::new(connecting)
             .inspect_err(|error| tracing::warn!(%error, "waiting connections are not counted"))

@@ -7,7 +7,7 @@ use std::time::Duration;
 use egress::{ClosedConnection, EgressNotice, LiveConnection};
 use policy::{BypassRule, PolicyRule, RuleId, TableRule};
 use terok_clearance::{
-    Action, BlockedPacket, Dest, DisplayText, DomainName, PacketDest, RequestId, Scope,
+    Action, BlockedPacket, Dest, DisplayText, DomainName, PacketDest, Process, RequestId, Scope,
 };
 
 /// A step on the way from a dropped packet to a set element.
@@ -48,6 +48,10 @@ pub enum TraceEvent<'a> {
         request: &'a RequestId,
         /// The destination of the answer.
         dest: &'a Dest,
+        /// The action of the answer.
+        action: Action,
+        /// The operator.
+        by: &'a DisplayText,
         /// The reason for the refusal.
         reason: &'a DisplayText,
     },
@@ -61,6 +65,8 @@ pub enum TraceEvent<'a> {
         end: RuleEnd,
         /// Connections that were ended with this rule and with those that ended together with it.
         connections: u64,
+        /// The operator who ended it; `None` if no operator did.
+        by: Option<&'a DisplayText>,
     },
     /// The internet is open, except for what rules deny.
     BypassOpened {
@@ -75,6 +81,13 @@ pub enum TraceEvent<'a> {
     KeptUnreadable(&'a DisplayText),
     /// A connection that a rule allowed was made.
     Connected(&'a LiveConnection),
+    /// The process of a connection was found, in a sandbox that learns.
+    ProcessFound {
+        /// The number of the connection.
+        connection: u64,
+        /// The process, as it describes itself.
+        process: &'a Process,
+    },
     /// A connection has ended.
     Closed(&'a ClosedConnection),
     /// A rule refused connections. Told at the first one, then at most once a minute for a

@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Finds the process that asks, while its connection waits.
+//! Finds the process that asks, while its connection waits, or the process of a connection.
 //!
 //! The search reads files of processes of the sandbox, and a workload can make such a read take
 //! forever. It runs in a thread of its own: at worst, no question tells its process any more.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-use hub::{DecisionEnforcer, Hub};
 use reader::socket_owner::{ProcessDescription, ProcessScan, SocketDiag, SocketHolders};
 use terok_clearance::{ParentProcess, Process, Protocol, RequestId};
 
@@ -20,9 +18,18 @@ const MAX_WAITING_SEARCHES: usize = 64;
 #[derive(Debug)]
 pub(crate) struct WhoAsks(Option<SyncSender<ProcessSearch>>);
 
+/// What a process is searched for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum SearchSubject {
+    /// A question, by its id.
+    Question(RequestId),
+    /// A connection, by its number.
+    Connection(u64),
+}
+
 #[derive(Debug)]
 struct ProcessSearch {
-    request: RequestId,
+    subject: SearchSubject,
     protocol: Protocol,
     client: SocketAddr,
     remote: SocketAddr,
@@ -30,17 +37,17 @@ struct ProcessSearch {
 
 impl WhoAsks {
     /// Starts the thread. `diag` is a `NETLINK_SOCK_DIAG` socket of the sandbox's network
-    /// namespace. Without the thread, no process is found.
-    pub(crate) fn start<E: DecisionEnforcer>(
+    /// namespace, and `found` is called in the thread. Without the thread, no process is found.
+    pub(crate) fn start(
         diag: OwnedFd,
         scan: ProcessScan,
-        hub: Arc<Hub<E>>,
+        found: impl Fn(SearchSubject, Process) + Send + 'static,
     ) -> Self {
         let (searches, waiting) = sync_channel(MAX_WAITING_SEARCHES);
         let started = SocketDiag::new(diag).and_then(|diag| {
             std::thread::Builder::new()
                 .name("who-asks".to_owned())
-                .spawn(move || search_processes(diag, scan, &waiting, &hub))
+                .spawn(move || search_processes(diag, scan, &waiting, found))
         });
         match started {
             Ok(_) => Self(Some(searches)),
@@ -51,16 +58,16 @@ impl WhoAsks {
         }
     }
 
-    /// Searches for the process behind a question; the result becomes part of the question.
+    /// Searches for the process behind a question or a connection.
     pub(crate) fn search(
         &self,
-        request: &RequestId,
+        subject: SearchSubject,
         protocol: Protocol,
         client: SocketAddr,
         remote: SocketAddr,
     ) {
         let search = ProcessSearch {
-            request: request.clone(),
+            subject,
             protocol,
             client,
             remote,
@@ -73,15 +80,15 @@ impl WhoAsks {
 }
 
 /// Runs searches until the sender is dropped.
-fn search_processes<E: DecisionEnforcer>(
+fn search_processes(
     mut diag: SocketDiag,
     scan: ProcessScan,
     waiting: &Receiver<ProcessSearch>,
-    hub: &Hub<E>,
+    found: impl Fn(SearchSubject, Process),
 ) {
     while let Ok(search) = waiting.recv() {
         let ProcessSearch {
-            request,
+            subject,
             protocol,
             client,
             remote,
@@ -89,7 +96,7 @@ fn search_processes<E: DecisionEnforcer>(
         match diag.find_socket(protocol, client, remote) {
             Ok(Some(socket)) => {
                 if let Some(process) = describe(scan.find_holders(socket.inode), socket.uid) {
-                    hub.set_process(&request, Arc::new(process));
+                    found(subject, process);
                 }
             }
             Ok(None) => {} // it was closed meanwhile

@@ -22,10 +22,10 @@ the question is about another destination.";
 /// Long help of `deny`.
 pub(super) const ABOUT_DENY: &str = "Deny the questions with these ids.
 
-The destination is refused without further questions, for the time and the name that you give and \
-that the question offers, and what was denied is printed. The ids are those that `list` and `watch` \
-print. A question that was allowed before is denied now, in one step. With --expect, nothing is \
-denied if the question is about another destination.";
+The destination is refused without further questions, for the time and the name that you give \
+and that the question offers, and what was denied is printed. The ids are those that `list` and \
+`watch` print. A question that was allowed before is denied now, in one step. With --expect, \
+nothing is denied if the question is about another destination.";
 
 /// Command-line arguments.
 #[derive(Debug, clap::Args)]

@@ -29,7 +29,8 @@ use typing_mode::{TypingMode, terminal_columns};
 pub(super) const ABOUT: &str = "Answer the questions of every sandbox at this terminal.
 
 Each question keeps its number and shows exactly what `allow` opens. Type `a 3` or `d 3` to allow \
-or deny row 3, `l` to list the questions, `q` to quit. Unanswered questions stay pending, and \
+or deny row 3, `a 3 5m` to allow it for five minutes, `l` to list the questions, `rules` to list \
+the rules in force, `h` for all commands, `q` to quit. Unanswered questions stay pending, and \
 nothing is opened by quitting, by the end of input or by a lost connection. Hubs that start later \
 are included. On a terminal, a message does not disturb the line that you are typing.";
 
@@ -44,7 +45,9 @@ Examples:
 With --json, each line is an object whose `event` is one of pending, repeated, decided, failed,
 unsure, lapsed, withdrawn, sent, refused, listed, list, hub, synced, ready, lost, container, shield.
 Answers are lines: `a 3`, or {\"action\":\"allow\",\"row\":3,\"request\":\"web:17\"}, where the
-optional `request` is compared with the question of row 3. Lines are read after `ready`.
+optional `request` is compared with the question of row 3. Optional, too: `for` (once, run, project,
+always, or a time such as 5m) and `as` (a wider name that the question offers). `rules` and `revoke`
+print rule, rules, revoked and missing_rule. Lines are read after `ready`.
 
 Exit status: 0 after `q` or the end of input, 1 if the hub of --socket is unavailable, 130 after
 Ctrl-C.")]

@@ -47,7 +47,7 @@ pub struct Args {
 enum ConfigAction {
     /// Check your file and the organisation's, or the given file.
     Check {
-        /// A file to check, wherever it is and whoever can write it.
+        /// A file to check; its place and its permissions do not matter.
         #[arg(value_name = "FILE")]
         file: Option<PathBuf>,
         /// The file is one of an organisation.

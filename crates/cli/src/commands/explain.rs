@@ -13,8 +13,8 @@ use runner::raise_open_files_limit;
 /// Long help.
 pub(super) const ABOUT: &str = "Say what the rules of a sandbox do with a destination, and why.
 
-Prints which rule decides, the others that cover the destination, and what would change the result, \
-with the command to type. Nothing is connected or changed.";
+Prints which rule decides, the others that cover the destination, and what would change the \
+result, with the command to type. Nothing is connected or changed.";
 
 /// Command-line arguments.
 #[derive(Debug, clap::Args)]

@@ -2,9 +2,11 @@
 //! `run`: one command in a default-deny sandbox, its questions answered here or elsewhere.
 
 mod env_file;
+mod learnt_text;
 mod memory_size;
 mod merged_run;
 mod notices;
+mod start_rules;
 mod summary;
 
 use std::ffi::OsString;
@@ -14,6 +16,7 @@ use ::tui::{Hotkey, TuiOptions};
 use anyhow::Context as _;
 use clap::ValueEnum;
 use desktop::PopupDesktopConfig;
+use policy::ProfileName;
 use runner::{
     HoldLimit, NetworkChoice, PopupChoice, PreparedRun, ProxySettings, ProxyUrlError, PublishSpec,
     RunConfig, RunScreen,
@@ -29,16 +32,19 @@ use crate::settings_files::read_organisation;
 use crate::{CommandContext, CommandError, CommandStatus, block_on};
 
 pub use env_file::{EnvFileError, EnvLineProblem};
+pub use start_rules::TrustedFileRefusal;
 
 pub(crate) use memory_size::MemorySize;
 pub(crate) use merged_run::{limited_hold, merged_hotkey};
 
 use merged_run::{MergedRun, merge_run};
 use notices::TerminalReporter;
+use start_rules::read_start_rules;
 
 const AFTER_HELP: &str = "\
 Examples:
   terok-clearance run -- npm install
+  terok-clearance run --profile npm,github -- npm install
   terok-clearance run --allow registry.npmjs.org:443 --allow '*.github.com' -- npm install
   terok-clearance run --ui tui -- my-agent     Ctrl-G shows the questions
   terok-clearance run --ui none -- my-agent    answer with `terok-clearance clearance` elsewhere
@@ -48,6 +54,11 @@ A connection that nothing allows waits while somebody is there to answer, up to 
 is for the name that the command asked for, not for its address. No lookup leaves this machine for a
 name that you have not allowed. Private addresses and services of this machine (`host.internal`) are
 asked about one by one; cloud metadata and link-local addresses are never opened.
+
+A deny comes before every allow, wherever it stands: in options, profiles, kept answers. What you
+answer for a project or for always is kept in a file below the configuration directory, and counts
+in later runs. `terok-clearance rules` shows what counts, `revoke` takes it back, `log` shows what
+was done.
 
 --publish is for connections from outside: [ADDR:]HOST:PORT[/udp], as podman has it. This program
 listens on HOST, at 127.0.0.1 and ::1 unless you write another address, and connects each client
@@ -102,6 +113,28 @@ pub struct Args {
     /// with /tcp, /udp or /icmp. May be repeated.
     #[arg(long, value_name = "DEST", value_parser = parse_allowed)]
     allow: Vec<DestPattern>,
+    /// Refuse without a question, before anything that allows it. May be repeated.
+    #[arg(long, value_name = "DEST")]
+    deny: Vec<DestPattern>,
+    /// Allow what a profile lists, and deny what it denies: npm, pypi, cargo, git hosts and others,
+    /// or your own; `terok-clearance profile list`. May be repeated.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    profile: Vec<ProfileName>,
+    /// The project whose kept answers count [default: the nearest directory at or above this one
+    /// that has some, else this one].
+    #[arg(long, value_name = "DIR")]
+    project: Option<PathBuf>,
+    /// Use the rules of a file in the project, `.terok-clearance.rules` by default. The command may
+    /// have written it: its changes are shown, and count once you have accepted them.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
+    trust_project_file: Option<Option<PathBuf>>,
+    /// Let everything on the internet through that nothing denies, and show at the end what the
+    /// command has reached. This is OPEN: use it for software that you trust.
+    #[arg(long)]
+    learn: bool,
+    /// Keep no record of this run.
+    #[arg(long)]
+    no_record: bool,
     /// How long a connection waits for an answer: 30s, 5m, forever, or 0 to refuse it at once
     /// [default: 60s].
     #[arg(long, value_name = "TIME")]
@@ -261,6 +294,11 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
         merge_run(&args, &context.environment, settings, organisation)
     });
     let merged = merged.map_err(|error| CommandError::RunSetup(Box::new(error)))?;
+    let hold = &merged.hold;
+    if args.hold.is_some() && hold.source.is_organisation() {
+        let (limit, source) = (hold.value, &hold.source);
+        tracing::warn!(%limit, %source, "your organisation limits --hold");
+    }
     let hotkey = merged.hotkey.value;
     let reporter = TerminalReporter {
         output: context.output,
@@ -308,19 +346,21 @@ fn run_config(
             })
         })
     };
+    let working_dir = std::env::current_dir().context("cannot find the working directory")?;
+    let rules = read_start_rules(&args, &merged, &working_dir, context)?;
     Ok(RunConfig {
         command: args.command,
         name: args.name,
-        working_dir: std::env::current_dir().context("cannot find the working directory")?,
+        working_dir,
         variables: variables.to_vec(),
         written_variables: written.concat(),
         runtime_dir,
         config_dir: environment.config_dir().to_owned(),
         state_dir: environment.state_dir().to_owned(),
         shared_sockets: args.socket,
-        allowed: merged.allowed,
-        denied: merged.denied,
-        organisation: merged.organisation,
+        rules,
+        records: merged.records,
+        is_record_required: merged.is_record_required,
         published: args.publish,
         check_server_names: merged.check_sni.value,
         limits: merged.limits,

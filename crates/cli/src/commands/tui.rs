@@ -8,6 +8,7 @@ use ::tui::{Theme, TuiEnd, TuiOptions, run_tui};
 use anyhow::Context as _;
 use operator::bell::BellChoice;
 use operator::{ScopeChoice, Session};
+use settings::AnswerLifetime;
 use terok_clearance::client::Client;
 use terok_clearance::socket::RuntimeDir;
 use tokio::signal::unix::{SignalKind, signal};
@@ -126,6 +127,25 @@ pub(super) fn tui_options(context: &CommandContext, bell: BellChoice) -> TuiOpti
         shares_thread: false,
         hotkey: None,
         bell,
-        default_scope: ScopeChoice::Run,
+        default_scope: context
+            .settings
+            .usable()
+            .and_then(|settings| settings.ask.default_scope.as_ref())
+            .map_or(ScopeChoice::Run, |scope| scope_choice(scope.value)),
+    }
+}
+
+/// Returns the choice for a lifetime, never a longer one.
+fn scope_choice(lifetime: AnswerLifetime) -> ScopeChoice {
+    match lifetime {
+        AnswerLifetime::Once => ScopeChoice::Once,
+        AnswerLifetime::For(span) => match span.duration().as_secs() {
+            3_600.. => ScopeChoice::OneHour,
+            300.. => ScopeChoice::FiveMinutes,
+            _ => ScopeChoice::Once,
+        },
+        AnswerLifetime::Run => ScopeChoice::Run,
+        AnswerLifetime::Project => ScopeChoice::Project,
+        AnswerLifetime::Always => ScopeChoice::Always,
     }
 }

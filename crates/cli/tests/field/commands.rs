@@ -10,12 +10,15 @@ use serde_json::Value;
 use super::harness::{ProgramOutput, UserSession, output_of};
 
 /// Every command that people see, with arguments that its parser takes, and whether it has `--json`.
-const COMMANDS: [(&str, &[&str], bool); 20] = [
+const COMMANDS: [(&str, &[&str], bool); 25] = [
     ("allow", &["web:1"], true),
+    ("bypass", &["web", "--end"], true),
     ("clearance", &[], true),
     ("completions", &["bash"], false),
+    ("config", &["show"], true),
     ("demo", &[], true),
     ("deny", &["web:1"], true),
+    ("explain", &["web", "a.example"], true),
     ("install-service", &[], false),
     ("list", &[], true),
     ("man", &[], false),
@@ -23,6 +26,8 @@ const COMMANDS: [(&str, &[&str], bool); 20] = [
     ("notify", &["title"], true),
     ("preview", &[], true),
     ("reader", &["/nonexistent", "web"], false),
+    ("revoke", &["web:r1"], true),
+    ("rules", &[], true),
     (
         "run",
         &["--ui", "none", "--network", "none", "--", "true"],

@@ -177,5 +177,5 @@ fn the_terminal_is_as_before_after_every_end() {
     terminal.type_keys(&["-l", "h"]);
     terminal.until("> h");
     terminal.type_keys(&["Enter"]);
-    terminal.until("q           quit");
+    terminal.until("q               quit");
 }

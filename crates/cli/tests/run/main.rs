@@ -29,6 +29,7 @@ mod peers;
 mod publish;
 mod real_clients;
 mod root_owned;
+mod rules;
 mod standard_streams;
 mod terminal;
 mod terminal_state;

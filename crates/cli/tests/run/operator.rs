@@ -73,6 +73,17 @@ impl Operator {
         self.until(|event| event["event"] == "decided" && event["row"] == question["row"])
     }
 
+    /// Answers a question with a scope, such as `a 3 5m`: the text after the row is `scope`.
+    pub(crate) fn decide_with(&mut self, question: &Value, answer: char, scope: &str) -> Value {
+        writeln!(
+            self.child.stdin.as_mut().unwrap(),
+            "{answer} {} {scope}",
+            question["row"]
+        )
+        .unwrap();
+        self.until(|event| event["event"] == "decided" && event["row"] == question["row"])
+    }
+
     /// Waits for the question about `dest` and answers it; returns the question.
     pub(crate) fn answer(&mut self, dest: &str, answer: char) -> Value {
         let question = self.asked(dest);

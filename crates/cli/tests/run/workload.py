@@ -482,10 +482,22 @@ def keep(host, go):
         print(read_all(stream).decode().strip())
 
 
+def linger(host, up):
+    """Holds a connection open, makes a file, and tells how the connection ends."""
+    with connect(host, 7001) as stream:
+        with open(up, "w"):
+            pass
+        try:
+            stream.recv(1)
+            print("end of the stream")
+        except ConnectionResetError:
+            print("reset")
+
+
 DEEDS = [
     greet, together, datagram, query, resolve, half_close, reset, abort, mark, bulk, goodbye, flood,
     datagram_flood, datagram_sizes, odd_clients, ping, keep_many, scan, first_packets, garbage,
-    spoof, reply_to_oneself, own_server, keep,
+    spoof, reply_to_oneself, own_server, keep, linger,
 ]
 try:
     {deed.__name__: deed for deed in DEEDS}[sys.argv[1]](*sys.argv[2:])

@@ -202,6 +202,8 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets, S: EgressSink> EgressEngine
                     zone: self.zone_of(&held.dest),
                     address,
                     is_proxied: self.dialer.is_proxied_dest(&held.dest),
+                    client: key.client,
+                    remote: key.remote,
                 };
                 // The rules may have changed during the dial.
                 let rule = self.policy.rule_to_go_on(&dialed);

@@ -357,6 +357,8 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets, S: EgressSink> EgressEngine
                     zone: destination.zone,
                     address,
                     is_proxied: false,
+                    client: key.client,
+                    remote: key.remote,
                 };
                 // The rules may have changed during the lookup.
                 let Some(rule) = self.policy.rule_to_go_on(&dialed) else {

@@ -36,8 +36,8 @@ pub struct ClaimMismatch {
     pub container: ContainerId,
     /// The question's destination.
     pub dest: Dest,
-    /// The field: `container`, `dest`, `scope.dest`, `scope.port`, `scope.protocol`, `scope.keep` or
-    /// `scope.seconds`.
+    /// The field: `container`, `dest`, `scope.dest`, `scope.port`, `scope.protocol`, `scope.keep`
+    /// or `scope.seconds`.
     pub field: &'static str,
     /// The value in the question.
     pub expected: DisplayText,

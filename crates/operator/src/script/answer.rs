@@ -53,7 +53,7 @@ enum AnswerRoute {
 
 impl PendingSnapshot {
     /// Answers `requests` and returns the outcomes in the same order. Rows are answered
-    /// concurrently, each row once. A question that was answered otherwise before is answered anew.
+    /// concurrently, each row once. An earlier answer that differs is replaced.
     ///
     /// The answer is refused for a question that is not as expected, that does not offer the scope,
     /// or that several hubs have.

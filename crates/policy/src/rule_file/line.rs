@@ -6,7 +6,8 @@
 //!
 //! - `+name` covers this name alone. There it covers all names below it, too, if the container's
 //!   resolver is dnsmasq.
-//! - `-name` and `-*.name` each cover the name and all names below it, as there.
+//! - `-name` and `-*.name` each cover the name and all names below it, as there, and every port,
+//!   because a port has no effect there. `+dest:PORT` covers this port.
 //! - `+*.name` covers the names below `name`. There it covers `name`, too.
 //! - `+localhost:PORT`, a port of the machine, is read as `host.internal:PORT/tcp`.
 //! - `%expires=…` is refused for an allow, because files have no rules that end. There it is kept,
@@ -14,7 +15,8 @@
 //! - A network with bits after its prefix is refused, and the error has the network to write.
 
 use terok_clearance::{
-    Action, DestPattern, DisplayText, DomainName, HostPattern, PortRange, Protocol,
+    Action, DestPattern, DestPatternError, DisplayText, DomainName, HostPattern, PortRange,
+    Protocol,
 };
 
 use super::{MAX_RULE_LINE_BYTES, RuleLineProblem};
@@ -127,11 +129,10 @@ pub(super) fn parse_line(text: &str) -> Result<Vec<(Action, DestPattern)>, RuleL
     if action == Action::Allow && pattern.is_floor() {
         return Err(RuleLineProblem::FloorAllowed);
     }
-    let mut rules = vec![(action, pattern)];
     if parts.mark == RuleMark::Minus {
-        rules.extend(other_half(&rules));
+        return Ok(denies_of_shield(pattern.host())?);
     }
-    Ok(rules)
+    Ok(vec![(action, pattern)])
 }
 
 /// Returns `true` for a control character, and for one that reorders or breaks the text of a line.
@@ -185,14 +186,18 @@ fn port_of_host(range: PortRange) -> Option<DestPattern> {
     DestPattern::new(HostPattern::Name(name), Some(range), Some(Protocol::TCP)).ok()
 }
 
-/// Returns the deny that terok-shield's `-` covers as well: the names below a name, and the name.
-fn other_half(rules: &[(Action, DestPattern)]) -> Option<(Action, DestPattern)> {
-    let (action, pattern) = rules.first()?;
-    let host = match pattern.host() {
-        HostPattern::Name(name) => HostPattern::Subdomains(name.clone()),
-        HostPattern::Subdomains(name) => HostPattern::Name(name.clone()),
-        HostPattern::Address(_) | HostPattern::Network(_) => return None,
+/// Returns what terok-shield's `-` denies.
+fn denies_of_shield(host: &HostPattern) -> Result<Vec<(Action, DestPattern)>, DestPatternError> {
+    let hosts = match host {
+        HostPattern::Name(name) => {
+            vec![host.clone(), HostPattern::Subdomains(name.clone())]
+        }
+        HostPattern::Subdomains(name) => vec![host.clone(), HostPattern::Name(name.clone())],
+        HostPattern::Address(_) | HostPattern::Network(_) => vec![host.clone()],
     };
-    let other = DestPattern::new(host, pattern.ports(), pattern.protocol()).ok()?;
-    Some((*action, other))
+    let denies = hosts.into_iter().map(|host| {
+        let pattern = DestPattern::new(host, None, None)?;
+        Ok((Action::Deny, pattern))
+    });
+    denies.collect()
 }

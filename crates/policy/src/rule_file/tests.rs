@@ -163,8 +163,8 @@ fn lines_of_terok_shield_are_read() {
         "api.anthropic.com@10",
         "[2001:db8::1]:443@11",
         "!10.0.0.0/8@12",
-        "!*.ads.example:443@13",
-        "!ads.example:443@13",
+        "!*.ads.example@13",
+        "!ads.example@13",
     ];
     assert_eq!(rules(&shield), expected);
     // Lines as in the profiles of release 0.7.0, which had no marks.
@@ -420,7 +420,7 @@ proptest! {
 
 #[test]
 fn a_deny_of_terok_shield_covers_the_name_and_those_below() {
-    let shield = file("-a.example:443\n");
+    let shield = file("-a.example:80\n");
     let covers = |name: &str| {
         let dest = PacketDest {
             host: PacketHost::Name(name.parse().unwrap()),

@@ -15,5 +15,6 @@ mod follow;
 mod full_disk;
 mod lines;
 mod processes;
+mod schema;
 mod summary;
 mod writer;

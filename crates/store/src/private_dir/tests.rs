@@ -145,6 +145,20 @@ fn a_directory_that_others_may_change_is_not_used() {
         FileProblem::NotDirectory
     ));
     assert!(above.open_below("missing").unwrap().is_none());
+    // A link could lead to where a workload may write.
+    fs::set_permissions(&path, Permissions::from_mode(0o700)).unwrap();
+    symlink("shared", temporary.path().join("link")).unwrap();
+    for refused in [
+        above.open_below("link").map(drop),
+        above.create_below("link").map(drop),
+    ] {
+        assert!(matches!(problem(refused), FileProblem::SymbolicLink));
+    }
+    assert!(
+        PrivateDir::open(&temporary.path().join("link"))
+            .unwrap()
+            .is_some()
+    );
 }
 
 #[test]

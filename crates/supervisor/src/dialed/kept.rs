@@ -29,7 +29,7 @@ pub struct DialedPolicy {
 pub enum LongestAnswer {
     /// One connection.
     Once,
-    /// So many seconds.
+    /// This number of seconds.
     Seconds(u32),
     /// The life of the sandbox.
     Run,

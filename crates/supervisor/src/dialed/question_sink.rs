@@ -20,7 +20,7 @@ use super::refusal_log::RefusalLog;
 use super::rules::DialedRules;
 use crate::TraceEvent;
 use crate::waiting::to_waiting_connections;
-use crate::who_asks::WhoAsks;
+use crate::who_asks::{SearchSubject, WhoAsks};
 
 /// The hub's side of the engine.
 #[derive(Debug)]
@@ -91,8 +91,9 @@ impl EgressSink for QuestionSink {
         // The socket of a refused connection is gone before it can be found.
         if question.is_held {
             let EgressQuestion { client, remote, .. } = *question;
+            let subject = SearchSubject::Question(request.clone());
             self.who_asks
-                .search(&request, question.dest.protocol, client, remote);
+                .search(subject, question.dest.protocol, client, remote);
         }
         request
     }
@@ -114,6 +115,13 @@ impl EgressSink for QuestionSink {
 
     fn connected(&mut self, connection: &LiveConnection) {
         self.rules.emit_trace(TraceEvent::Connected(connection));
+        if self.rules.learns() {
+            let dialed = &connection.dialed;
+            let subject = SearchSubject::Connection(connection.id);
+            let protocol = dialed.dest.protocol;
+            self.who_asks
+                .search(subject, protocol, dialed.client, dialed.remote);
+        }
     }
 
     fn closed(&mut self, connection: &ClosedConnection) {

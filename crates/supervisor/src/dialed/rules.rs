@@ -15,7 +15,7 @@ use egress::{
 };
 use policy::{BootInstant, RuleId, RuleTable, RuleTableFull, RuleVerdict, TableRule};
 use terok_clearance::{
-    DestPattern, DestZone, DomainName, HostPattern, PacketDest, PacketHost, PortRange,
+    DestPattern, DestZone, DisplayText, DomainName, HostPattern, PacketDest, PacketHost, PortRange,
     PreviousAnswer, Protocol, Timestamp,
 };
 use tokio::sync::Notify;
@@ -125,6 +125,11 @@ impl DialedRules {
         self.shared.connections.clone()
     }
 
+    /// Returns `true` if the internet is open from the start, to learn what the sandbox needs.
+    pub(super) fn learns(&self) -> bool {
+        self.shared.policy.open_for.is_some()
+    }
+
     /// Returns the last answer about a destination, if its rule has ended.
     pub(super) fn previous_answer(&self, dest: &PacketDest) -> Option<Arc<PreviousAnswer>> {
         let pattern = exact_pattern(dest)?;
@@ -146,7 +151,7 @@ impl DialedRules {
             (ended, bypass, state.table.next_end())
         };
         if !ended.is_empty() || bypass.is_some() {
-            self.finish_rules(&ended, RuleEnd::Expired);
+            self.finish_rules(&ended, RuleEnd::Expired, None);
             if let Some(bypass) = bypass {
                 self.emit_trace(TraceEvent::BypassEnded(&bypass));
             }
@@ -174,7 +179,7 @@ impl DialedRules {
 
     /// Reports rules that were removed, ends the connections that no rule allows any more, and
     /// returns their number.
-    fn finish_rules(&self, ended: &[TableRule], end: RuleEnd) -> u64 {
+    fn finish_rules(&self, ended: &[TableRule], end: RuleEnd, by: Option<&DisplayText>) -> u64 {
         let connections = self.check_connections();
         {
             let mut state = self.lock_state();
@@ -187,6 +192,7 @@ impl DialedRules {
                 rule,
                 end,
                 connections,
+                by,
             });
         }
         connections
@@ -238,6 +244,7 @@ fn rule_to_go_on(
         zone,
         address,
         is_proxied,
+        ..
     } = connection;
     let rule = table.rule_to_go_on(RuleId::new(rule.0), dest, *zone, now)?;
     match &dest.host {
@@ -322,8 +329,18 @@ impl EgressPolicy for DialedRules {
 
     fn note_uses(&self, rule: RuleTag, count: u64) {
         let at = Timestamp::now();
+        let rule = RuleId::new(rule.0);
         let mut state = self.lock_state();
-        state.table.note_uses(RuleId::new(rule.0), count, at);
+        state.table.note_uses(rule, count, at);
+        // A rule for one connection decides nothing any more, although it lasts as long as that.
+        let spent = state
+            .table
+            .get(rule)
+            .filter(|entry| entry.is_spent)
+            .cloned();
+        if let Some(spent) = spent {
+            state.remember_answer(&spent, false);
+        }
     }
 
     fn rule_to_go_on(&self, connection: &DialedConnection) -> Option<RuleTag> {
@@ -350,6 +367,7 @@ impl EgressPolicy for DialedRules {
                 rule,
                 end: RuleEnd::Used,
                 connections: 0,
+                by: None,
             });
         }
     }

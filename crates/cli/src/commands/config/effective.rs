@@ -203,7 +203,8 @@ impl EffectiveSetting {
     }
 }
 
-/// Returns the settings as lines: key and value, and the source below each other as far as possible.
+/// Returns the settings as lines of key, value and source. Sources are aligned, except after long
+/// values.
 pub(super) fn to_table(rows: &[EffectiveSetting]) -> String {
     const VALUE_COLUMNS: usize = 48;
     let assignment = |row: &EffectiveSetting| match row.value {

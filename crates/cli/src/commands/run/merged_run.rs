@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The merge of the flags of `run` with variables, the user's file and the organisation's limits.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ::tui::Hotkey;
+use anyhow::Context as _;
 use clap::ValueEnum as _;
-use runner::{BellChoice, HoldLimit, SandboxLimits};
+use policy::{ProfileName, ProfileNameError};
+use runner::{BellChoice, HoldLimit, RecordConfig, SandboxLimits};
 use settings::{OrganisationPolicy, Setting, UserSettings};
 use terok_clearance::DestPattern;
 
@@ -35,6 +38,14 @@ pub(super) struct MergedRun {
     pub(super) limits: SandboxLimits,
     /// The sign of a new question.
     pub(super) bell: Setting<BellChoice>,
+    /// Bundled profiles that the organisation requires.
+    pub(super) required_profiles: Vec<ProfileName>,
+    /// The profiles of the flags, else of the file.
+    pub(super) profiles: Vec<ProfileName>,
+    /// The records of the run.
+    pub(super) records: Vec<RecordConfig>,
+    /// The run does not start without a record.
+    pub(super) is_record_required: bool,
     /// The limits of the organisation.
     pub(super) organisation: Option<Arc<OrganisationPolicy>>,
 }
@@ -67,7 +78,25 @@ pub(super) fn merge_run(
     };
     Ok(MergedRun {
         allowed: merged_allows(args, settings, organisation.as_deref())?,
-        denied: file.deny.clone().map_or_else(Vec::new, |deny| deny.value),
+        denied: {
+            let of_file = file.deny.iter().flat_map(|deny| &deny.value);
+            of_file.chain(&args.deny).cloned().collect()
+        },
+        required_profiles: match organisation.as_deref() {
+            Some(policy) => parse_profiles(&policy.add_required_profiles(Vec::new()))?,
+            None => Vec::new(),
+        },
+        profiles: if args.profile.is_empty() {
+            let of_file = file.profiles.as_ref();
+            parse_profiles(of_file.map_or(&[][..], |profiles| &profiles.value))?
+        } else {
+            args.profile.clone()
+        },
+        records: merged_records(args, environment, settings, organisation.as_deref())?,
+        is_record_required: organisation
+            .as_ref()
+            .and_then(|policy| policy.record.required.as_ref())
+            .is_some_and(|required| required.value),
         hold: match &organisation {
             Some(organisation) => limited_hold(hold, organisation),
             None => hold,
@@ -111,6 +140,47 @@ pub(crate) fn merged_hotkey(
         file,
         Hotkey::DEFAULT,
     ))
+}
+
+fn parse_profiles(names: &[String]) -> Result<Vec<ProfileName>, CommandError> {
+    let parsed = names.iter().map(|name| name.parse());
+    let parsed: Result<_, ProfileNameError> = parsed.collect();
+    Ok(parsed.context("cannot use the profiles of the configuration")?)
+}
+
+/// Returns the records of the run: the operator's own, and the copies of the organisation.
+fn merged_records(
+    args: &Args,
+    environment: &UserEnvironment,
+    settings: &UserSettings,
+    organisation: Option<&OrganisationPolicy>,
+) -> Result<Vec<RecordConfig>, CommandError> {
+    let file = &settings.record;
+    let flag = args
+        .no_record
+        .then(|| Setting::of_flag("--no-record", false));
+    let enabled = Setting::by_precedence(flag, None, file.enabled.clone(), true);
+    let enabled = match organisation {
+        Some(organisation) => organisation.limit_record(enabled),
+        None => enabled,
+    };
+    let rotate = parse_setting::<MemorySize>(file.rotate_size.as_ref())?;
+    let with_limits = |path: PathBuf| {
+        let mut record = RecordConfig::new(path);
+        if let Some(rotate) = &rotate {
+            record.rotate_bytes = rotate.value.bytes();
+        }
+        if let Some(keep) = &file.keep {
+            record.keep = keep.value;
+        }
+        record
+    };
+    let own = environment.state_dir().join(record::FILE_NAME);
+    let own = enabled.value.then(|| with_limits(own));
+    let user = environment.user_name();
+    let copies = organisation.map(|organisation| organisation.record_copies(&user));
+    let copies = copies.into_iter().flatten().map(with_limits);
+    Ok(own.into_iter().chain(copies).collect())
 }
 
 /// Returns what is open from the start, or a refusal if the organisation does not permit it.

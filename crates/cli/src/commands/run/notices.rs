@@ -2,10 +2,13 @@
 //! The texts of the messages of `run`.
 
 use ::tui::Hotkey;
-use runner::{EgressNotice, PopupSource, PublishedPort, RunNotice, RunReporter};
+use policy::RuleOrigin;
+use runner::{
+    EgressNotice, PopupSource, PublishedPort, RecordNotice, RunNotice, RunReporter, RunRules,
+};
 use terok_clearance::{DisplayText, error_chain};
 
-use super::summary;
+use super::{learnt_text, summary};
 use crate::StandardStreams;
 
 /// Words the messages of `run`, and prints them to standard error.
@@ -21,9 +24,39 @@ impl RunReporter for TerminalReporter {
     fn message(&self, notice: &RunNotice<'_>) -> Option<String> {
         let text = match notice {
             RunNotice::Started { .. } | RunNotice::Egress(_) if self.quiet => return None,
-            RunNotice::Started { popups, has_screen } => {
+            RunNotice::Started {
+                rules,
+                popups,
+                has_screen,
+            } => {
                 let how = self.describe_answering(*popups, *has_screen);
-                format!("only what --allow names is open; {how}")
+                format!("{}; {how}", describe_start_rules(rules))
+            }
+            RunNotice::Learning if self.json => {
+                return Some(serde_json::json!({"step": "learning"}).to_string());
+            }
+            RunNotice::Learning => "WARNING: --learn: EVERYTHING on the internet is OPEN to the \
+                                    command, except for what rules deny; what it reaches is \
+                                    recorded and shown at the end"
+                .to_owned(),
+            RunNotice::Learnt(learnt) if self.json => {
+                return Some(learnt_text::json(learnt).to_string());
+            }
+            RunNotice::Learnt(learnt) => learnt_text::text(learnt)?,
+            RunNotice::Record(RecordNotice::Failed(error)) => format!(
+                "the record cannot be written: {}; connections go on, and what is lost is counted",
+                error_chain(error)
+            ),
+            RunNotice::Record(RecordNotice::Restored { lost }) => {
+                format!("the record is written again; {lost} entries are lost")
+            }
+            RunNotice::RecordIncomplete => {
+                "the last entries of the record could not be written".to_owned()
+            }
+            RunNotice::KeptUnreadable(reason) => {
+                format!(
+                    "a file of rules was changed and is not used: {reason}; its old rules count"
+                )
             }
             RunNotice::SharedSocket(path) if self.json => {
                 return Some(serde_json::json!({"step": "shared", "socket": path}).to_string());
@@ -79,6 +112,44 @@ impl TerminalReporter {
                 "answer questions with `terok-clearance clearance` in another terminal".to_owned()
             }
         }
+    }
+}
+
+/// Words what is open from the start: `nothing is open at first`, `open from the start: 3
+/// destinations (profile npm, 1 of --allow)`.
+fn describe_start_rules(rules: &RunRules) -> String {
+    let mut sources: Vec<String> = rules
+        .profiles
+        .iter()
+        .map(|name| format!("profile {name}"))
+        .collect();
+    let count = |origin: &RuleOrigin| {
+        let of_origin = rules.rules.iter().filter(|rule| rule.origin == *origin);
+        of_origin.count()
+    };
+    let mut add = |count: usize, words: &str| {
+        if count > 0 {
+            sources.push(format!("{count} {words}"));
+        }
+    };
+    add(count(&RuleOrigin::Flag), "of options");
+    add(count(&RuleOrigin::TrustedFile), "of the project's own file");
+    add(count(&RuleOrigin::Organisation), "of your organisation");
+    if let Some(kept) = &rules.kept {
+        let project = kept.store.load_project(&kept.project);
+        let of_project = project.map_or(0, |file| file.rule_count());
+        let path = kept.project.display_text();
+        add(of_project, &format!("kept for {path}"));
+        let always = kept.store.load_always();
+        add(
+            always.map_or(0, |file| file.rule_count()),
+            "kept for always",
+        );
+    }
+    if sources.is_empty() {
+        "nothing is open until you allow it".to_owned()
+    } else {
+        format!("rules from the start: {}", sources.join(", "))
     }
 }
 

@@ -147,7 +147,7 @@ impl DialedRules {
                 state.table.remove_decisions(&planned.pattern)
             }
         };
-        self.finish_rules(&replaced, RuleEnd::Replaced);
+        self.finish_rules(&replaced, RuleEnd::Replaced, Some(claim.by()));
         Ok(())
     }
 
@@ -248,7 +248,7 @@ impl DialedRules {
         if found.is_empty() {
             return Err(RuleCallError::NoSuchRule { rule: name.clone() });
         }
-        let ended = self.finish_rules(&removed, RuleEnd::Revoked);
+        let ended = self.finish_rules(&removed, RuleEnd::Revoked, Some(by));
         tracing::info!(rule = %name, %by, ended, "a rule was revoked");
         Ok(RevokeReply {
             rules: listed,
@@ -376,6 +376,8 @@ impl DecisionEnforcer for DialedRules {
                 self.emit_trace(TraceEvent::Refused {
                     request: claim.request(),
                     dest: claim.dest(),
+                    action: claim.action(),
+                    by: claim.by(),
                     reason: &reason,
                 });
                 EnforcementOutcome::Failed(reason)

@@ -138,7 +138,7 @@ impl DialedRules {
         for rule in &added {
             self.emit_trace(TraceEvent::RuleAdded(rule));
         }
-        let ended = self.finish_rules(&removed, RuleEnd::FileChanged);
+        let ended = self.finish_rules(&removed, RuleEnd::FileChanged, None);
         let mut state = self.lock_state();
         state.ended_with_files = state.ended_with_files.saturating_add(ended);
         Ok(())

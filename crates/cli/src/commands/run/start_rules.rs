@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The rules of a run: of options, profiles, files and the organisation.
+
+use std::io::{BufRead as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use policy::{ProfileName, RuleFile, RuleOrigin};
+use runner::{KeptFiles, LongestAnswer, RunRules, StartRule};
+use rustix::termios::isatty;
+use settings::{AnswerLifetime, OrganisationPolicy};
+use store::{
+    DEFAULT_TRUSTED_FILE, LoadedProfile, ProjectPath, RuleDifference, RuleStore, RuleStoreError,
+    TrustedFile, TrustedFileState, read_trusted,
+};
+use terok_clearance::{Action, DestPattern, DisplayText};
+
+use super::Args;
+use super::merged_run::MergedRun;
+use crate::{CommandContext, CommandError};
+
+/// Reads the rules of a run.
+pub(super) fn read_start_rules(
+    args: &Args,
+    merged: &MergedRun,
+    working_dir: &Path,
+    context: &CommandContext,
+) -> Result<RunRules, CommandError> {
+    let organisation = merged.organisation.as_deref();
+    let store = RuleStore::open(context.environment.config_dir())?;
+    let mut rules = Vec::new();
+    if let Some(organisation) = organisation {
+        rules.extend(organisation_rules(organisation));
+    }
+    let of_options = |patterns: &[DestPattern], action| {
+        let rules = patterns.iter().map(|pattern| StartRule {
+            action,
+            pattern: pattern.clone(),
+            origin: RuleOrigin::Flag,
+        });
+        rules.collect::<Vec<_>>()
+    };
+    rules.extend(of_options(&merged.denied, Action::Deny));
+    rules.extend(of_options(&merged.allowed, Action::Allow));
+    for name in &merged.required_profiles {
+        // One of the operator's with the same name does not replace it.
+        let profile = LoadedProfile::bundled(name);
+        let profile = profile.ok_or_else(|| RuleStoreError::NoBundledProfile(name.clone()))?;
+        rules.extend(file_rules(&profile.file, &RuleOrigin::Organisation));
+    }
+    for name in &merged.profiles {
+        rules.extend(profile_rules(&store, name)?);
+    }
+    let trusted = match &args.trust_project_file {
+        None => None,
+        Some(path) => {
+            let path = path.as_deref().unwrap_or(Path::new(DEFAULT_TRUSTED_FILE));
+            let file = accept_trusted_file(&working_dir.join(path), organisation, context)?;
+            rules.extend(file_rules(file.file(), &RuleOrigin::TrustedFile));
+            Some(file.path().to_owned())
+        }
+    };
+    if args.learn
+        && let Some(organisation) = organisation
+    {
+        organisation.check_learn()?;
+    }
+    let project = match &args.project {
+        Some(directory) => ProjectPath::find(directory).map_err(RuleStoreError::from)?,
+        None => store.project_of(working_dir, context.environment.home())?,
+    };
+    let limits = organisation.map(|organisation| &organisation.answers);
+    let longest = limits.and_then(|limits| limits.max_lifetime.as_ref());
+    Ok(RunRules {
+        rules,
+        profiles: {
+            let names = merged.required_profiles.iter().chain(&merged.profiles);
+            names.map(|name| DisplayText::new(name.as_str())).collect()
+        },
+        has_ceiling: organisation.is_some_and(|policy| policy.destinations.ceiling.is_some()),
+        kept: Some(KeptFiles { store, project }),
+        trusted_file: trusted,
+        longest_answer: longest.map_or(LongestAnswer::Always, |limit| longest_answer(limit.value)),
+        forbids_bypass: limits
+            .and_then(|limits| limits.allow_bypass.as_ref())
+            .is_some_and(|allowed| !allowed.value),
+        learns: args.learn,
+    })
+}
+
+/// Returns the rules of the organisation.
+fn organisation_rules(organisation: &OrganisationPolicy) -> Vec<StartRule> {
+    let destinations = &organisation.destinations;
+    let kinds = [
+        (&destinations.deny, Action::Deny, RuleOrigin::Organisation),
+        (&destinations.ceiling, Action::Allow, RuleOrigin::Ceiling),
+        (&destinations.allow, Action::Allow, RuleOrigin::Organisation),
+    ];
+    let rules = kinds.into_iter().flat_map(|(patterns, action, origin)| {
+        let patterns = patterns.iter().flat_map(|patterns| &patterns.value);
+        patterns.map(move |pattern| StartRule {
+            action,
+            pattern: pattern.clone(),
+            origin: origin.clone(),
+        })
+    });
+    rules.collect()
+}
+
+fn profile_rules(store: &RuleStore, name: &ProfileName) -> Result<Vec<StartRule>, CommandError> {
+    let profile = store.load_profile(name)?;
+    let origin = RuleOrigin::Profile {
+        name: DisplayText::new(name.as_str()),
+    };
+    Ok(file_rules(&profile.file, &origin))
+}
+
+fn file_rules(file: &RuleFile, origin: &RuleOrigin) -> Vec<StartRule> {
+    let rules = file.rules().map(|rule| StartRule {
+        action: rule.action,
+        pattern: rule.pattern,
+        origin: origin.clone(),
+    });
+    rules.collect()
+}
+
+fn longest_answer(limit: AnswerLifetime) -> LongestAnswer {
+    match limit {
+        AnswerLifetime::Once => LongestAnswer::Once,
+        AnswerLifetime::For(span) => {
+            let seconds = u32::try_from(span.duration().as_secs());
+            LongestAnswer::Seconds(seconds.unwrap_or(u32::MAX))
+        }
+        AnswerLifetime::Run => LongestAnswer::Run,
+        AnswerLifetime::Project => LongestAnswer::Project,
+        AnswerLifetime::Always => LongestAnswer::Always,
+    }
+}
+
+/// A file in the work tree was not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustedFileRefusal {
+    /// There is no such file.
+    #[error("there are no rules in {}", .0.display())]
+    Empty(PathBuf),
+    /// Its rules have changed, and no terminal can ask whether to accept them.
+    #[error("the rules of {} have changed since they were accepted last", .0.display())]
+    Changed(PathBuf),
+    /// The operator did not accept them.
+    #[error("the rules of {} were not accepted", .0.display())]
+    Refused(PathBuf),
+}
+
+/// Reads a file in the work tree, which the command could have written. Its rules count if they
+/// are those that the operator accepted last, or after the operator has accepted the changes, which
+/// are shown.
+fn accept_trusted_file(
+    path: &Path,
+    organisation: Option<&OrganisationPolicy>,
+    context: &CommandContext,
+) -> Result<TrustedFile, CommandError> {
+    if let Some(organisation) = organisation {
+        organisation.check_trusted_project_file()?;
+    }
+    let file = read_trusted(path)?;
+    if file.file().rule_count() == 0 {
+        return Err(TrustedFileRefusal::Empty(path.to_owned()).into());
+    }
+    let state = TrustedFileState::new(context.environment.state_dir());
+    let difference = state.compare(&file)?;
+    if difference.is_empty() {
+        return Ok(file);
+    }
+    for line in describe_difference(&file, &difference) {
+        context.output.print_error_line(&line);
+    }
+    if context.json || !isatty(std::io::stdin()) || !isatty(std::io::stderr()) {
+        return Err(TrustedFileRefusal::Changed(path.to_owned()).into());
+    }
+    if !confirm("Accept these rules? [y/N] ") {
+        return Err(TrustedFileRefusal::Refused(path.to_owned()).into());
+    }
+    state.accept(&file)?;
+    Ok(file)
+}
+
+/// Returns the lines that show how the rules of a file have changed.
+fn describe_difference(file: &TrustedFile, difference: &RuleDifference) -> Vec<String> {
+    let path = DisplayText::new(&file.path().to_string_lossy());
+    let mut lines = vec![format!(
+        "{path} is in the project, where the command may write. Since you accepted it last:"
+    )];
+    let rule = |sign: char, rule: &policy::FileRule| {
+        let action = match rule.action {
+            Action::Allow => "allow",
+            Action::Deny => "deny",
+        };
+        format!("  {sign} {action} {}", rule.pattern)
+    };
+    lines.extend(difference.added.iter().map(|added| rule('+', added)));
+    lines.extend(difference.removed.iter().map(|removed| rule('-', removed)));
+    lines
+}
+
+/// Asks a question at the terminal; anything but `y` or `yes` is no.
+fn confirm(question: &str) -> bool {
+    let mut stderr = std::io::stderr();
+    if write!(stderr, "{question}")
+        .and_then(|()| stderr.flush())
+        .is_err()
+    {
+        return false;
+    }
+    let mut line = String::new();
+    match std::io::stdin().lock().read_line(&mut line) {
+        Ok(_) => matches!(line.trim(), "y" | "Y" | "yes"),
+        Err(_) => false,
+    }
+}
