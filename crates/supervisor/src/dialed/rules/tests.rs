@@ -9,12 +9,12 @@ use hub::{Claim, DecisionEnforcer as _, ScopeSupport};
 use policy::{RuleSpec, RuleTerm};
 use terok_clearance::wire::clearance2::{ExplainParameters, ExplainVerdict};
 use terok_clearance::{
-    Action, BlockedPacket, Dossier, EnforcementOutcome, NetworkZone, RuleLifetime, Scope,
+    BlockedPacket, Dossier, EnforcementOutcome, NetworkZone, RuleLifetime, Scope,
 };
 
 use super::answers::scope_pattern;
 use super::*;
-use crate::{EarlierAnswer, KeptAnswers, KeptPlace, KeptRule, LongestAnswer};
+use crate::{EarlierAnswer, KeptAnswers, KeptRule, LongestAnswer};
 
 /// Files of kept answers in memory.
 #[derive(Debug, Default)]
@@ -458,6 +458,8 @@ async fn a_kept_answer_that_is_in_force_is_no_previous_one() {
         ..DialedPolicy::default()
     });
     assert!(previous(&rules, "a.example").is_none());
-    rules.forget_rule(KeptPlace::Always, kept).await.unwrap();
+    let id = rules.lock_state().table.iter().next().unwrap().rule.id;
+    let removed = rules.forget_rule(KeptPlace::Always, kept, id).await;
+    assert!(removed.unwrap().is_some());
     assert!(previous(&rules, "a.example").is_some());
 }
