@@ -83,6 +83,8 @@ pub struct TableRule {
     pub usage: RuleUsage,
     /// The rule was for one connection, which it has let pass: it decides nothing any more.
     pub is_spent: bool,
+    /// The connections that exist or have existed because of the rule.
+    pub opened: u64,
 }
 
 /// The table has [`MAX_RULES`] rules.
@@ -129,6 +131,7 @@ impl RuleTable {
             rule,
             usage: RuleUsage::default(),
             is_spent: false,
+            opened: 0,
         };
         self.rules.insert(id, entry);
         Ok(id)
@@ -242,15 +245,19 @@ impl RuleTable {
         if let Some(usage) = self.usage_mut(id) {
             usage.open = usage.open.saturating_add(1);
         }
+        if let Some(entry) = self.rules.get_mut(&id) {
+            entry.opened = entry.opened.saturating_add(1);
+        }
     }
 
     /// Counts the end of such a connection. Returns a rule for one connection with its last end: it
-    /// is removed.
+    /// is removed. While another connection that it has let pass is still being made, it stays.
     pub fn note_closed(&mut self, id: RuleId) -> Option<TableRule> {
         let usage = self.usage_mut(id)?;
         usage.open = usage.open.saturating_sub(1);
         let entry = self.rules.get(&id)?;
-        (entry.is_spent && entry.usage.open == 0)
+        let is_opening = entry.opened < entry.usage.count;
+        (entry.is_spent && entry.usage.open == 0 && !is_opening)
             .then(|| self.remove(id))
             .flatten()
     }

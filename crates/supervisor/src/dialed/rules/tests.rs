@@ -214,6 +214,34 @@ async fn an_answer_for_one_connection_is_used_up() {
 }
 
 #[tokio::test]
+async fn a_short_connection_does_not_end_the_answer_for_those_that_waited_with_it() {
+    let rules = start();
+    answer(&rules, "a.example", Action::Allow, RuleLifetime::Once).await;
+    let EgressVerdict::Allow(rule) = rules.decide(&dest("a.example"), DestZone::Public) else {
+        panic!("not allowed");
+    };
+    rules.note_uses(rule, 2);
+    let dialed = DialedConnection {
+        rule,
+        dest: dest("a.example"),
+        zone: DestZone::Public,
+        address: "203.0.113.7:443".parse().unwrap(),
+        is_proxied: false,
+        client: "198.18.0.1:1000".parse().unwrap(),
+        remote: "198.18.0.2:443".parse().unwrap(),
+    };
+    // The first one ends before the second one is dialed.
+    rules.note_opened(rule);
+    rules.note_closed(rule);
+    assert_eq!(decide(&rules, "a.example"), "ask");
+    assert_eq!(EgressPolicy::rule_to_go_on(&rules, &dialed), Some(rule));
+    rules.note_opened(rule);
+    rules.note_closed(rule);
+    assert!(rules.list_rules().is_empty());
+    assert_eq!(EgressPolicy::rule_to_go_on(&rules, &dialed), None);
+}
+
+#[tokio::test]
 async fn a_later_answer_replaces_an_earlier_one() {
     let rules = start();
     for (action, keep, expected) in [
@@ -458,8 +486,7 @@ async fn a_kept_answer_that_is_in_force_is_no_previous_one() {
         ..DialedPolicy::default()
     });
     assert!(previous(&rules, "a.example").is_none());
-    let id = rules.lock_state().table.iter().next().unwrap().rule.id;
-    let removed = rules.forget_rule(KeptPlace::Always, kept, id).await;
-    assert!(removed.unwrap().is_some());
+    let name = rules.list_rules()[0].rule.clone();
+    rules.revoke(&name, &"me".into()).await.unwrap();
     assert!(previous(&rules, "a.example").is_some());
 }
