@@ -33,7 +33,10 @@ fn holding_hub() -> FakeHub {
         },
     });
     let name = "xn--bcher-kva.example";
-    let mut named = json!({"address": name, "gave_up_after": 15, "scope": scope(name)});
+    let mut named = json!({
+        "address": name, "gave_up_after": 15, "scope": scope(name), "approver": "",
+        "reason": "to upload; allow opens nothing",
+    });
     for question in [&mut local, &mut named] {
         let times = times.as_object().unwrap().clone();
         question.as_object_mut().unwrap().extend(times);
@@ -92,6 +95,8 @@ async fn the_prompt_says_who_asks_and_what_waits() {
          [2] BLOCKED  xn--bcher-kva.example (b\u{fc}cher.example) port 443/tcp  from \
          warp/build-42 (web)  id web:2  who asks: not known  once, 0 s ago\n      \
          gave up after 15 s; an answer serves the next attempt\n      \
+         the approver leaves it to you\n      \
+         the program says: to upload; allow opens nothing\n      \
          a 2 opens xn--bcher-kva.example port 443/tcp, once: the next connection within 60 s\n\
          (1 hub, 2 questions)\n"
     );
@@ -131,7 +136,7 @@ async fn a_list_says_who_asks_and_what_waits() {
          web:2  warp/build-42 (web)  xn--bcher-kva.example (b\u{fc}cher.example) port 443/tcp\n    \
          blocked once, 0 s ago; who asks: not known; gave up after 15 s; an answer serves the next \
          attempt; allow opens xn--bcher-kva.example port 443/tcp, once: the next connection within \
-         60 s\n"
+         60 s; the approver leaves it to you; the program says: to upload; allow opens nothing\n"
     );
     let lines: Vec<Value> = snapshot
         .to_json()

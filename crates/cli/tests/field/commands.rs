@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::harness::{ProgramOutput, UserSession, output_of};
 
 /// Every command that people see, with arguments that its parser takes, and whether it has `--json`.
-const COMMANDS: [(&str, &[&str], bool); 26] = [
+const COMMANDS: [(&str, &[&str], bool); 29] = [
     ("allow", &["web:1"], true),
     ("bypass", &["web", "--end"], true),
     ("clearance", &[], true),
@@ -21,11 +21,14 @@ const COMMANDS: [(&str, &[&str], bool); 26] = [
     ("explain", &["web", "a.example"], true),
     ("install-service", &[], false),
     ("list", &[], true),
+    ("log", &[], true),
     ("man", &[], false),
     ("notifier", &[], false),
     ("notify", &["title"], true),
     ("preview", &[], true),
+    ("profile", &["list"], true),
     ("reader", &["/nonexistent", "web"], false),
+    ("request", &["a.example", "--reason", "to test"], true),
     ("revoke", &["web:r1"], true),
     ("rules", &[], true),
     (

@@ -204,6 +204,17 @@ fn the_answer_before_is_told_at_the_end() {
     assert!(body.ends_with(before), "{body}");
 }
 
+#[test]
+fn the_words_of_a_program_are_the_last_line() {
+    let words = json!({"reason": "to upload the build", "approver": "not a registry"});
+    let mut harness = PopupHarness::connected();
+    harness.receive(Event::Pending(web_question(1, "a.example", words)));
+    let body = harness.body("Blocked");
+    let last = "\nNote: the approver says: not a registry\
+                \nNote: the program says: to upload the build";
+    assert!(body.ends_with(last), "{body}");
+}
+
 /// Invariant 4: a Clearance1 hub opens more than the blocked port, so the popup says so.
 #[test]
 fn the_scope_of_a_clearance1_hub_is_named_completely() {

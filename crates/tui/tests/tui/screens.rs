@@ -293,6 +293,25 @@ fn offers(width: u16, height: u16) -> TestUi {
     ui
 }
 
+/// A question that a program asked ahead, and that the approver left to the operator.
+fn asked_ahead(width: u16, height: u16) -> TestUi {
+    let mut ui = TestUi::up(width, height);
+    let mut question = offering(asks(1, "upload.example.com"), &[]);
+    {
+        let question = Arc::make_mut(&mut question);
+        question.reason = Some("to upload the build".into());
+        question.approver = Some("not a registry".into());
+    }
+    ui.asks(&question);
+    ui.wait(600);
+    ui
+}
+
+#[test]
+fn words_of_programs_and_approvers() {
+    check_snapshots("asked-ahead", asked_ahead);
+}
+
 #[test]
 fn choice_of_scopes() {
     check_snapshots("scopes", offers);
