@@ -78,9 +78,10 @@ impl LearntDests {
         self.groups.iter().map(|group| group.dests.len()).sum()
     }
 
-    /// Returns a profile with exactly these destinations, and their counts as comments. A wider name
-    /// is a comment as well, which counts once the operator removes the `#`. A destination that no
-    /// file may allow stays a comment.
+    /// Returns a profile with exactly these destinations, and their counts as comments.
+    ///
+    /// A wider name is a comment as well, which counts once the operator removes the `#`. A
+    /// destination that no file may allow stays a comment.
     pub fn to_profile(&self, title: &str) -> Result<RuleFile, RuleFileError> {
         let mut text = format!("# {}\n", DisplayText::new(title));
         for group in &self.groups {
