@@ -31,7 +31,7 @@ use command::PromptCommand;
 use input::{PromptInput, TypedInput};
 use line_editor::{EditorStep, LineEditor};
 use rate_limit::PromptRateLimiter;
-use rule_calls::RuleCalls;
+use rule_calls::PendingRuleCalls;
 use view::text::MAX_ROWS_AT_START;
 use view::{PromptMessage, render};
 
@@ -101,7 +101,7 @@ pub async fn run_prompt<T>(
         unshown: BTreeSet::new(),
         bell: QuestionBell::new(options.bell),
         start: Instant::now(),
-        rule_calls: RuleCalls::default(),
+        rule_calls: PendingRuleCalls::default(),
     };
     tokio::select! {
         biased;
@@ -123,7 +123,7 @@ struct LinePrompt<W> {
     unshown: BTreeSet<RowNumber>,
     bell: QuestionBell,
     start: Instant,
-    rule_calls: RuleCalls,
+    rule_calls: PendingRuleCalls,
 }
 
 impl<W: Write> LinePrompt<W> {

@@ -17,8 +17,8 @@ pub struct LastLines {
 }
 
 impl LastLines {
-    /// Reads at most `max_bytes` from the end of the record whose newest file is `path`. The files
-    /// must be the user's, and writable for no one else.
+    /// Reads at most `max_bytes` from the end of the record whose newest file is `path`. The
+    /// files must belong to the user alone.
     pub fn read(path: &Path, max_bytes: u64) -> Result<Self, ReadRecordError> {
         let paths = RecordPaths::new(path);
         let mut lines = Self::default();

@@ -78,10 +78,9 @@ impl LearntDests {
         self.groups.iter().map(|group| group.dests.len()).sum()
     }
 
-    /// Returns a profile with exactly these destinations, and their counts as comments.
-    ///
-    /// A wider name is a comment as well, which counts once the operator removes the `#`. A
-    /// destination that no file may allow stays a comment.
+    /// Returns a profile with exactly these destinations, and what was counted as comments. A wider
+    /// name is a comment as well: who wants it removes the `#`. So is a destination that no file
+    /// may allow.
     pub fn to_profile(&self, title: &str) -> Result<RuleFile, RuleFileError> {
         let mut text = format!("# {}\n", DisplayText::new(title));
         for group in &self.groups {

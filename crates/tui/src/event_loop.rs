@@ -22,7 +22,7 @@ use crate::key_press::{ENABLE_KEY_REPORTS, KeyPress};
 use crate::layout::ScreenLayout;
 use crate::model::{IgnoredInput, TuiEffect, TuiMessage, TuiModel};
 use crate::open_terminal::OpenTerminal;
-use crate::rule_calls::RuleCalls;
+use crate::rule_calls::HubRuleCalls;
 use crate::theme::Theme;
 use crate::tty::{RawTerminal, TTY_WRITE_TIMEOUT};
 use crate::view::SessionView;
@@ -137,7 +137,7 @@ async fn run_event_loop<T>(
 pub struct FullScreenUi {
     session: Session,
     model: TuiModel,
-    rule_calls: RuleCalls,
+    rule_calls: HubRuleCalls,
     open: Option<OpenTerminal>,
     start: Instant,
     /// The time of the last frame; in the future after the terminal accepted no output.
@@ -191,7 +191,7 @@ impl FullScreenUi {
             session,
             model: TuiModel::new(hub_source, options.theme, options.zone)
                 .with_default_scope(options.default_scope),
-            rule_calls: RuleCalls::default(),
+            rule_calls: HubRuleCalls::default(),
             open: None,
             start: Instant::now(),
             last_drawn: None,

@@ -16,13 +16,13 @@ const MAX_CONCURRENT_LISTINGS: usize = 16;
 
 /// The calls that were made or are queued. The model asks each hub for one list at a time.
 #[derive(Debug, Default)]
-pub(crate) struct RuleCalls {
+pub(crate) struct HubRuleCalls {
     queued: VecDeque<(HubId, Option<Client>)>,
     listings: JoinSet<(HubId, Result<Vec<ListedRule>, AnswerError>)>,
     revokes: JoinSet<(HubId, DisplayText, Result<RevokeReply, AnswerError>)>,
 }
 
-impl RuleCalls {
+impl HubRuleCalls {
     /// Asks a hub for its rules.
     pub(crate) fn list(&mut self, hub: HubId, client: Option<Client>) {
         self.queued.push_back((hub, client));

@@ -43,6 +43,8 @@ struct HubRules {
     is_loading: bool,
     /// Whether the rules may have changed since that call.
     is_stale: bool,
+    /// Whether the hub is disconnected: a late reply is no list then.
+    is_away: bool,
 }
 
 #[derive(Debug, Default)]
@@ -104,14 +106,16 @@ impl RuleList {
     pub(crate) fn reload(&mut self, hub: &HubId) -> bool {
         let rules = self.hubs.entry(hub.clone()).or_default();
         rules.is_stale = rules.is_loading;
+        rules.is_away = false;
         !std::mem::replace(&mut rules.is_loading, true)
     }
 
     /// Records that a hub is disconnected.
     pub(crate) fn set_away(&mut self, hub: &HubId) {
         self.update(|hubs| {
-            hubs.entry(hub.clone()).or_default().listing =
-                RuleListing::Failed("the hub is away".into());
+            let rules = hubs.entry(hub.clone()).or_default();
+            rules.listing = RuleListing::Failed("the hub is away".into());
+            rules.is_away = true;
         });
     }
 
@@ -145,8 +149,10 @@ impl RuleList {
         };
         self.update(|hubs| {
             if let Some(rules) = hubs.get_mut(hub) {
-                rules.listing = listing;
                 rules.is_loading = false;
+                if !rules.is_away {
+                    rules.listing = listing;
+                }
             }
         });
         let rules = self.hubs.get_mut(hub);

@@ -124,10 +124,12 @@ fn sockets_in_run_such_as_systemds_and_the_system_bus() {
         let (_, inside) = shell.does("ls -A /run");
         assert_eq!(
             inside,
-            "lock\nterok-hosts\nterok-resolv.conf",
+            "lock\nterok-clearance\nterok-hosts\nterok-resolv.conf",
             "of {} entries outside",
             before.len()
         );
+        let (_, own) = shell.does("ls -A /run/terok-clearance");
+        assert_eq!(own, "request.sock", "over which nothing is answered");
         if rustix::process::geteuid().is_root() {
             let private = tempfile::Builder::new()
                 .prefix("terok-")

@@ -296,6 +296,13 @@ pub(super) fn question_popup(
         let (count, since) = (row.count(), zone.format_time(row.first_seen()));
         lines.push(format!("Blocked {count} times since {since}"));
     }
+    if let Some(note) = phrases::describe_approver_note(row) {
+        lines.push(format!("Note: {note}"));
+    }
+    // Last, so that what follows is certainly the program's.
+    if let Some(reason) = phrases::describe_reason(row) {
+        lines.push(format!("Note: {reason}"));
+    }
     let mut notification = Notification {
         body: lines.join("\n"),
         expiry: NotificationExpiry::Never,

@@ -11,7 +11,7 @@ use crate::rules::{RevokeOutcome, RuleSurvey};
 
 /// The calls without a reply.
 #[derive(Debug, Default)]
-pub(super) struct RuleCalls(JoinSet<RuleCallReply>);
+pub(super) struct PendingRuleCalls(JoinSet<RuleCallReply>);
 
 /// The reply to a call.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub(super) enum RuleCallReply {
     Revoked(DisplayText, RevokeOutcome),
 }
 
-impl RuleCalls {
+impl PendingRuleCalls {
     /// Reads the rules of all hubs.
     pub(super) fn list(&mut self, hubs: Vec<(HubId, Client)>) {
         self.0

@@ -77,6 +77,9 @@ fn describe_details(row: &Row, now: Timestamp) -> String {
         phrases::describe_previous(row, now),
         Some(format!("allow opens {}", phrases::describe_own_effect(row))),
         phrases::describe_offers(row).map(|offers| format!("or {offers}")),
+        phrases::describe_approver_note(row),
+        // Last, so that what follows is certainly the program's.
+        phrases::describe_reason(row),
     ];
     let notes: Vec<_> = notes.into_iter().flatten().collect();
     notes.join("; ")

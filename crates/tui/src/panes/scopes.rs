@@ -48,7 +48,7 @@ impl ScopeKey {
     }
 }
 
-/// Returns the lifetimes that a question offers, in lines of at most `width`; none without a choice.
+/// Returns the lifetimes that a question offers, in lines of at most `width`; none without choice.
 pub(super) fn lifetime_lines(
     row: &Row,
     scope: &AnswerScope,

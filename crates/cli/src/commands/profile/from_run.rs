@@ -66,7 +66,7 @@ pub enum RunProfileError {
     /// Too many destinations.
     #[error("the run reached too many destinations for a profile")]
     TooLarge(#[source] policy::RuleFileError),
-    /// There is no terminal at which the operator could be asked.
+    /// There is no terminal or prompt to ask at.
     #[error("the profile was not saved: there is nobody to ask")]
     NobodyToAsk,
     /// The operator did not accept the profile.

@@ -190,6 +190,15 @@ fn format_question(
     if !notes.is_empty() {
         line = format!("{line}\n      {}", notes.join("; "));
     }
+    // Each on a line of its own: the words are not this program's.
+    for words in [
+        phrases::describe_approver_note(row),
+        phrases::describe_reason(row),
+    ] {
+        if let Some(words) = words {
+            line = format!("{line}\n      {words}");
+        }
+    }
     let allow = if paint.show_ids { "allow" } else { "a" };
     let effect = phrases::describe_own_effect(row);
     let offers = phrases::describe_offers(row).filter(|_| !paint.show_ids);

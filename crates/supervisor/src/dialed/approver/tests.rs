@@ -27,6 +27,7 @@ impl Script {
     fn config(&self, timeout: Duration) -> ApproverConfig {
         ApproverConfig {
             program: self.0.path().join("approve"),
+            arguments: Vec::new(),
             environment: vec![
                 ("PATH".into(), "/usr/bin:/bin".into()),
                 ("HOME".into(), self.0.path().into()),
@@ -120,6 +121,7 @@ async fn every_failure_leaves_the_question_to_a_person() {
     }
     let missing = ApproverConfig {
         program: "/nonexistent".into(),
+        arguments: Vec::new(),
         environment: Vec::new(),
         timeout: LONG,
     };
