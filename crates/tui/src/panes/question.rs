@@ -122,7 +122,10 @@ impl QuestionPane<'_> {
         if let Some(before) = phrases::describe_previous_with_time(row, self.zone) {
             question.add("before", dim, &before, Style::new(), width);
         }
-        for words in [phrases::describe_approver_note(row), phrases::describe_reason(row)] {
+        for words in [
+            phrases::describe_approver_note(row),
+            phrases::describe_reason(row),
+        ] {
             if let Some(words) = words {
                 question.add("note", dim, &words, Style::new(), width);
             }

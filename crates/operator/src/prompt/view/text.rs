@@ -191,7 +191,10 @@ fn format_question(
         line = format!("{line}\n      {}", notes.join("; "));
     }
     // Each on a line of its own: the words are not this program's.
-    for words in [phrases::describe_approver_note(row), phrases::describe_reason(row)] {
+    for words in [
+        phrases::describe_approver_note(row),
+        phrases::describe_reason(row),
+    ] {
         if let Some(words) = words {
             line = format!("{line}\n      {words}");
         }
