@@ -144,12 +144,11 @@ impl LiveConnections {
             if entry.stop.is_cancelled() {
                 continue;
             }
-            match go_on(&entry.connection.dialed) {
-                Some(rule) => entry.connection.dialed.rule = rule,
-                None => {
-                    entry.stop.cancel();
-                    ended = ended.saturating_add(1);
-                }
+            if let Some(rule) = go_on(&entry.connection.dialed) {
+                entry.connection.dialed.rule = rule;
+            } else {
+                entry.stop.cancel();
+                ended = ended.saturating_add(1);
             }
         }
         ended

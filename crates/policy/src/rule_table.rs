@@ -422,12 +422,11 @@ impl RuleTable {
     }
 
     fn usage_mut(&mut self, id: RuleId) -> Option<&mut RuleUsage> {
-        match self.rules.get_mut(&id) {
-            Some(entry) => Some(&mut entry.usage),
-            None => {
-                let bypass = self.bypass.as_mut().filter(|bypass| bypass.id == id);
-                bypass.map(|bypass| &mut bypass.usage)
-            }
+        if let Some(entry) = self.rules.get_mut(&id) {
+            Some(&mut entry.usage)
+        } else {
+            let bypass = self.bypass.as_mut().filter(|bypass| bypass.id == id);
+            bypass.map(|bypass| &mut bypass.usage)
         }
     }
 

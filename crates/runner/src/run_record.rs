@@ -85,8 +85,8 @@ impl RunRecord {
                 let mut appender = RecordAppender::new(of_file.clone());
                 let text = DisplayText::new("a run begins");
                 let note = record.entry(AuditEvent::Note(AuditNote { text }));
-                let (_, appended) = appender.append(&[note]);
-                appended.map_err(RunError::Record)?;
+                let (_, outcome) = appender.append(&[note]);
+                outcome.map_err(RunError::Record)?;
             }
             let notices = notices.clone();
             let on_notice = move |notice| drop(notices.try_send(RunEvent::Record(notice)));
@@ -118,9 +118,9 @@ impl RunRecord {
 
     /// Records the end of the run, and waits for a short time until all is written. Returns
     /// `false` if something is not.
-    pub(crate) fn finish(self, outcome: &RunOutcome) -> bool {
+    pub(crate) fn finish(self, outcome: RunOutcome) -> bool {
         let (status, reason) = match outcome {
-            RunOutcome::Exited { status } => (Some(i32::from(*status)), None),
+            RunOutcome::Exited { status } => (Some(i32::from(status)), None),
             RunOutcome::Killed { signal } | RunOutcome::Interrupted { signal } => {
                 (None, Some(format!("signal {signal}")))
             }
@@ -218,24 +218,11 @@ fn to_audit_event(event: &TraceEvent<'_>) -> Option<AuditEvent> {
             end,
             connections,
             by,
-        } => {
-            let rule = &rule.rule;
-            AuditEvent::RuleEnded(AuditRuleEnd {
-                rule: DisplayText::new(&rule.id.to_string()),
-                pattern: DisplayText::new(&rule.spec.pattern.to_string()),
-                action: rule.spec.action,
-                origin: describe_origin(rule),
-                why: match end {
-                    RuleEnd::Expired => RuleEndReason::Expired,
-                    RuleEnd::Revoked => RuleEndReason::Revoked,
-                    RuleEnd::Used => RuleEndReason::Used,
-                    RuleEnd::Replaced => RuleEndReason::Replaced,
-                    other => RuleEndReason::from(other.as_str()),
-                },
-                connections_ended: u32::try_from(*connections).unwrap_or(u32::MAX),
-                by: by.map(parse_operator),
-            })
-        }
+        } => AuditEvent::RuleEnded(AuditRuleEnd {
+            connections_ended: u32::try_from(*connections).unwrap_or(u32::MAX),
+            by: by.map(parse_operator),
+            ..rule_end(&rule.rule, *end)
+        }),
         TraceEvent::BypassOpened { by, seconds } => AuditEvent::Posture(AuditPosture {
             change: PostureChange::BypassOn,
             seconds: Some(*seconds),
@@ -269,6 +256,25 @@ fn to_audit_event(event: &TraceEvent<'_>) -> Option<AuditEvent> {
         TraceEvent::Notice(notice) => return audit_notice(notice),
         _ => return None,
     })
+}
+
+/// Returns the end of a rule, without its connections and the operator.
+fn rule_end(rule: &PolicyRule, end: RuleEnd) -> AuditRuleEnd {
+    AuditRuleEnd {
+        rule: DisplayText::new(&rule.id.to_string()),
+        pattern: DisplayText::new(&rule.spec.pattern.to_string()),
+        action: rule.spec.action,
+        origin: describe_origin(rule),
+        why: match end {
+            RuleEnd::Expired => RuleEndReason::Expired,
+            RuleEnd::Revoked => RuleEndReason::Revoked,
+            RuleEnd::Used => RuleEndReason::Used,
+            RuleEnd::Replaced => RuleEndReason::Replaced,
+            other => RuleEndReason::from(other.as_str()),
+        },
+        connections_ended: 0,
+        by: None,
+    }
 }
 
 /// Returns an answer of an operator, without its scope and result.

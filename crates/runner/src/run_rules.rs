@@ -11,6 +11,10 @@ use terok_clearance::{Action, DestPattern, DisplayText, Timestamp};
 use crate::KeptFiles;
 
 /// The rules of a run.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent limits and settings"
+)]
 #[derive(Debug, Clone, Default)]
 pub struct RunRules {
     /// The rules at the start that do not change.

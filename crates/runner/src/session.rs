@@ -84,18 +84,13 @@ impl RunSession<'_> {
         let terminal = tty.zip(running.take_terminal());
         let (mut console, mut popups) =
             open_frontend(frontend, terminal, supervisor.hub_path(), reporter)?;
-        if is_connected {
-            announce(&mut console, reporter, &start_notice);
-        }
-        if is_connected && rules.learns {
-            announce(&mut console, reporter, &RunNotice::Learning);
-        }
-        for path in &shared_sockets {
-            announce(&mut console, reporter, &RunNotice::SharedSocket(path));
-        }
-        for port in supervisor.published() {
-            announce(&mut console, reporter, &RunNotice::Published(port));
-        }
+        let first = is_connected.then_some(start_notice);
+        let learning = (is_connected && rules.learns).then_some(RunNotice::Learning);
+        let sockets = shared_sockets.iter();
+        let sockets = sockets.map(|path| RunNotice::SharedSocket(path));
+        let ports = supervisor.published().map(RunNotice::Published);
+        let first = first.into_iter().chain(learning).chain(sockets);
+        announce_all(&mut console, reporter, first.chain(ports));
 
         let stop = CancellationToken::new();
         let mut serving = pin!(supervisor.serve(stop.clone()));
@@ -161,17 +156,14 @@ impl RunSession<'_> {
             drop(timeout(SHUTDOWN_TIMEOUT, popups.close()).await);
         }
         let summary = recorder.summary();
-        let learnt = learnt.learnt();
-        let mut last = vec![RunNotice::Ended(&summary)];
-        if rules.learns {
-            last.push(RunNotice::Learnt(&learnt));
-        }
-        if !record.finish(&outcome) {
-            last.push(RunNotice::RecordIncomplete);
-        }
-        for text in last.iter().filter_map(|notice| reporter.message(notice)) {
-            reporter.print(&text);
-        }
+        let learnt = rules.learns.then(|| learnt.learnt());
+        let is_recorded = record.finish(outcome);
+        let last = [
+            Some(RunNotice::Ended(&summary)),
+            learnt.as_ref().map(RunNotice::Learnt),
+            (!is_recorded).then_some(RunNotice::RecordIncomplete),
+        ];
+        announce_all(&mut None, reporter, last.into_iter().flatten());
         Ok(outcome)
     }
 }
@@ -232,6 +224,16 @@ fn open_frontend<'a>(
 }
 
 /// Shows a message: on the console, if any, else by the reporter.
+fn announce_all(
+    console: &mut Option<RunConsole<'_>>,
+    reporter: &dyn RunReporter,
+    notices: impl Iterator<Item = RunNotice<'_>>,
+) {
+    for notice in notices {
+        announce(console, reporter, &notice);
+    }
+}
+
 fn announce(
     console: &mut Option<RunConsole<'_>>,
     reporter: &dyn RunReporter,

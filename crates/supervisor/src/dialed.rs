@@ -19,6 +19,7 @@ use egress::publish::{PublishError, PublishSpec, PublishedPort, PublishedPorts, 
 use egress::{
     EgressConfig, EgressEngine, GatewaySockets, GatewaySocketsError, HoldLimit, ProxySettings,
 };
+use hub::Hub;
 use names::{ForwarderConfig, NameLookup, StandInKey};
 use netns::gateway::GatewayNetns;
 use netns::{EnterError, NetnsRef, ProcessHandle, SocketSpec};
@@ -28,7 +29,7 @@ use reader::socket_owner::ProcessScan;
 use terok_clearance::nflog::{HELD_CONNECTIONS_GROUP, OTHER_PACKETS_GROUP};
 use terok_clearance::socket::{RuntimeDir, SandboxListener, SandboxSocket, SocketBindError};
 use terok_clearance::varlink::serve_sandbox;
-use terok_clearance::{ContainerId, DisplayText, DomainName, Dossier};
+use terok_clearance::{ContainerId, DisplayText, DomainName, Dossier, Process};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -282,19 +283,7 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
         let engine = gateway.is_some().then_some(queries);
         let asking = RequestService::new(Arc::clone(&hub), rules.clone(), engine);
         let gateway = gateway.map(|(gateway, [who_asks, sockets_inside])| {
-            let (found_by, found_in) = (Arc::clone(&hub), rules.clone());
-            let found = move |subject, process| match subject {
-                SearchSubject::Question(request) => {
-                    found_by.set_process(&request, Arc::new(process));
-                }
-                SearchSubject::Connection(connection) => {
-                    let process = &process;
-                    found_in.emit_trace(TraceEvent::ProcessFound {
-                        connection,
-                        process,
-                    });
-                }
-            };
+            let found = report_process(Arc::clone(&hub), rules.clone());
             let who_asks = WhoAsks::start(who_asks, ProcessScan::below(init), found);
             let identity = QuestionIdentity { container, dossier };
             let config = EgressConfig {
@@ -359,6 +348,23 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
         let served = service.serve(hub, work, || {}).await;
         last.report_last_connections();
         served
+    }
+}
+
+/// Returns what to do with a process that was found.
+fn report_process(
+    hub: Arc<Hub<DialedRules>>,
+    rules: DialedRules,
+) -> impl Fn(SearchSubject, Process) {
+    move |subject, process| match subject {
+        SearchSubject::Question(request) => hub.set_process(&request, Arc::new(process)),
+        SearchSubject::Connection(connection) => {
+            let process = &process;
+            rules.emit_trace(TraceEvent::ProcessFound {
+                connection,
+                process,
+            });
+        }
     }
 }
 

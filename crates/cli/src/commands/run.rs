@@ -118,6 +118,7 @@ Exit status: that of the command; 128 and the signal's number if a signal ended 
 not be executed, 127 if it was not found, 125 if the sandbox failed, 2 for wrong arguments.";
 
 /// Command-line arguments.
+#[expect(clippy::struct_excessive_bools, reason = "independent flags")]
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
@@ -138,8 +139,9 @@ pub struct Args {
     project: Option<PathBuf>,
     /// Use the rules of a file in the project, `.terok-clearance.rules` by default. The command may
     /// have written it: its changes are shown, and count once you have accepted them.
-    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
-    trust_project_file: Option<Option<PathBuf>>,
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true,
+        default_missing_value = store::DEFAULT_TRUSTED_FILE)]
+    trust_project_file: Option<PathBuf>,
     /// Let everything on the internet through that nothing denies, and show at the end what the
     /// command has reached. This is OPEN: use it for software that you trust.
     #[arg(long)]

@@ -269,10 +269,34 @@ pub(super) fn question_popup(
         }
     }
     lines.push(subject_line(&identity));
-    lines.push(format!(
+    lines.extend(detail_lines(row, zone));
+    let mut notification = Notification {
+        body: lines.join("\n"),
+        expiry: NotificationExpiry::Never,
+        hints: QUESTION_HINTS,
+        identity,
+        ..Notification::new(&summary)
+    };
+    if availability == AnswerAvailability::Available {
+        notification.actions = parse_actions(&["allow:Allow", "deny:Deny"]);
+        let others = scope_actions.into_iter();
+        let others = others.filter_map(ScopeAction::notification_action);
+        notification.actions.extend(others);
+        notification.fallback_actions = open_action(can_open);
+        notification.buttonless_hint = Some(answer_hint(row));
+        notification.essential_lines = essential_lines;
+        notification.long_name = Some(dest.to_string());
+    }
+    notification
+}
+
+/// Returns what is known about a question, a line each, the certain first.
+fn detail_lines(row: &Row, zone: &TimeZone) -> Vec<String> {
+    let dest = row.dest();
+    let mut lines = vec![format!(
         "Protocol: {}",
         protocol_name(row.request().protocol)
-    ));
+    )];
     if let Some(zone) = phrases::describe_zone(row) {
         lines.push(format!("Destination: {zone}"));
     }
@@ -296,31 +320,18 @@ pub(super) fn question_popup(
         let (count, since) = (row.count(), zone.format_time(row.first_seen()));
         lines.push(format!("Blocked {count} times since {since}"));
     }
-    if let Some(note) = phrases::describe_approver_note(row) {
-        lines.push(format!("Note: {note}"));
-    }
-    // Last, so that what follows is certainly the program's.
-    if let Some(reason) = phrases::describe_reason(row) {
-        lines.push(format!("Note: {reason}"));
-    }
-    let mut notification = Notification {
-        body: lines.join("\n"),
-        expiry: NotificationExpiry::Never,
-        hints: QUESTION_HINTS,
-        identity,
-        ..Notification::new(&summary)
-    };
-    if availability == AnswerAvailability::Available {
-        notification.actions = parse_actions(&["allow:Allow", "deny:Deny"]);
-        let others = scope_actions.into_iter();
-        let others = others.filter_map(ScopeAction::notification_action);
-        notification.actions.extend(others);
-        notification.fallback_actions = open_action(can_open);
-        notification.buttonless_hint = Some(answer_hint(row));
-        notification.essential_lines = essential_lines;
-        notification.long_name = Some(dest.to_string());
-    }
-    notification
+    // The reason is last, so that what follows is certainly the program's.
+    let words = [
+        phrases::describe_approver_note(row),
+        phrases::describe_reason(row),
+    ];
+    lines.extend(
+        words
+            .into_iter()
+            .flatten()
+            .map(|words| format!("Note: {words}")),
+    );
+    lines
 }
 
 /// Returns the popup that replaces an answered question; `None` for a dismissed one.

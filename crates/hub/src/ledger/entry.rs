@@ -277,7 +277,7 @@ impl LedgerEntry {
         now: Timestamp,
     ) -> (Claim, ClaimReceipt) {
         let answered_id = self.ids().find(|id| id.as_str() == answered_id);
-        let answered_id = answered_id.unwrap_or(self.id()).clone();
+        let answered_id = answered_id.unwrap_or_else(|| self.id()).clone();
         let target = ClaimTarget::Pending(number);
         let (claim, receipt) =
             Claim::issue(&self.blocked, target, answered_id, action, scope, by, now);

@@ -125,10 +125,11 @@ impl QuestionPane<'_> {
         for words in [
             phrases::describe_approver_note(row),
             phrases::describe_reason(row),
-        ] {
-            if let Some(words) = words {
-                question.add("note", dim, &words, Style::new(), width);
-            }
+        ]
+        .into_iter()
+        .flatten()
+        {
+            question.add("note", dim, &words, Style::new(), width);
         }
         question.preferred_lines = question.lines.len();
     }

@@ -7,8 +7,8 @@ use policy::{ProfileName, RuleFile, RuleOrigin};
 use runner::{KeptFiles, LongestAnswer, RunRules, StartRule};
 use settings::{AnswerLifetime, OrganisationPolicy};
 use store::{
-    DEFAULT_TRUSTED_FILE, LoadedProfile, ProjectPath, RuleDifference, RuleStore, RuleStoreError,
-    TrustedFile, TrustedFileState, read_trusted,
+    LoadedProfile, ProjectPath, RuleDifference, RuleStore, RuleStoreError, TrustedFile,
+    TrustedFileState, read_trusted,
 };
 use terok_clearance::{Action, DestPattern, DisplayText};
 
@@ -52,7 +52,6 @@ pub(super) fn read_start_rules(
     let trusted = match &args.trust_project_file {
         None => None,
         Some(path) => {
-            let path = path.as_deref().unwrap_or(Path::new(DEFAULT_TRUSTED_FILE));
             let file = accept_trusted_file(&working_dir.join(path), organisation, context)?;
             rules.extend(file_rules(file.file(), &RuleOrigin::TrustedFile));
             Some(file.path().to_owned())

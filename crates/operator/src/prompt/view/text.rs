@@ -194,10 +194,11 @@ fn format_question(
     for words in [
         phrases::describe_approver_note(row),
         phrases::describe_reason(row),
-    ] {
-        if let Some(words) = words {
-            line = format!("{line}\n      {words}");
-        }
+    ]
+    .into_iter()
+    .flatten()
+    {
+        line = format!("{line}\n      {words}");
     }
     let allow = if paint.show_ids { "allow" } else { "a" };
     let effect = phrases::describe_own_effect(row);
