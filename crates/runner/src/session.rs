@@ -90,7 +90,11 @@ impl RunSession<'_> {
         let sockets = sockets.map(|path| RunNotice::SharedSocket(path));
         let ports = supervisor.published().map(RunNotice::Published);
         let first = first.into_iter().chain(learning).chain(sockets);
-        announce_all(&mut console, reporter, first.chain(ports));
+        announce_all(
+            &mut console,
+            reporter,
+            &first.chain(ports).collect::<Vec<_>>(),
+        );
 
         let stop = CancellationToken::new();
         let mut serving = pin!(supervisor.serve(stop.clone()));
@@ -163,7 +167,11 @@ impl RunSession<'_> {
             learnt.as_ref().map(RunNotice::Learnt),
             (!is_recorded).then_some(RunNotice::RecordIncomplete),
         ];
-        announce_all(&mut None, reporter, last.into_iter().flatten());
+        announce_all(
+            &mut None,
+            reporter,
+            &last.into_iter().flatten().collect::<Vec<_>>(),
+        );
         Ok(outcome)
     }
 }
@@ -227,10 +235,10 @@ fn open_frontend<'a>(
 fn announce_all(
     console: &mut Option<RunConsole<'_>>,
     reporter: &dyn RunReporter,
-    notices: impl Iterator<Item = RunNotice<'_>>,
+    notices: &[RunNotice<'_>],
 ) {
     for notice in notices {
-        announce(console, reporter, &notice);
+        announce(console, reporter, notice);
     }
 }
 
