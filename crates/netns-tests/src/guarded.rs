@@ -15,12 +15,14 @@ use std::time::Duration;
 
 use netns::ProcessHandle;
 use shield::Policy;
-use supervisor::{HoldLimit, NameAccess, Supervisor, SupervisorConfig, SupervisorExit};
+use supervisor::{
+    AllowedDest, HoldLimit, NameAccess, Supervisor, SupervisorConfig, SupervisorExit,
+};
 use tempfile::TempDir;
 use terok_clearance::client::{Client, EventStream, StreamUpdate};
 use terok_clearance::socket::RuntimeDir;
 use terok_clearance::wire::clearance2::{Event, Request};
-use terok_clearance::{DecisionAction, Dossier, Target};
+use terok_clearance::{DecisionAction, Dossier};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -68,13 +70,15 @@ impl Guarded {
 
     /// Starts another supervisor. `allowed` are the names and addresses allowed from the start.
     pub fn supervise(&mut self, hold: HoldLimit, names: NameAccess, allowed: &[&str]) {
-        let allowed = allowed.iter().map(|dest| dest.parse::<Target>().unwrap());
+        let allowed = allowed
+            .iter()
+            .map(|dest| dest.parse::<AllowedDest>().unwrap());
         let supervisor = Supervisor::start(SupervisorConfig {
             container: "box".parse().unwrap(),
             dossier: Dossier::default(),
             process: ProcessHandle::current().unwrap(),
             names,
-            allowed_dests: allowed.map(Into::into).collect(),
+            allowed_dests: allowed.collect(),
             hold,
             allow_capabilities: true,
             runtime_dir: RuntimeDir::new(self.runtime.path()),

@@ -61,6 +61,12 @@ impl Running {
         let (sender, steps) = mpsc::channel(10_000);
         let supervisor = Supervisor::start(config).unwrap();
         let supervisor = supervisor.with_observer(Box::new(move |step| {
+            if matches!(
+                step,
+                TraceEvent::RuleAdded(_) | TraceEvent::RuleEnded { .. }
+            ) {
+                return;
+            }
             sender.try_send(describe(step)).unwrap();
         }));
         let stop = CancellationToken::new();

@@ -9,7 +9,7 @@ use netns::ProcessHandle;
 use shield::{Policy, PolicyError};
 use terok_clearance::socket::RuntimeDir;
 use terok_clearance::{
-    ContainerId, Dest, DestPattern, DestPatternError, Dossier, HostPattern, Protocol, Scope, Target,
+    ContainerId, DestPattern, DestPatternError, Dossier, HostPattern, Protocol, Target,
 };
 
 use crate::served_names::NameServerConfig;
@@ -135,20 +135,6 @@ impl FromStr for AllowedDest {
             port,
             protocol,
         })
-    }
-}
-
-impl AllowedDest {
-    pub(crate) fn to_scope(&self) -> Scope {
-        let dest = match &self.target {
-            Target::Address(address) => Dest::from(*address),
-            Target::Name(name) => Dest::from(name),
-        };
-        Scope {
-            port: self.port,
-            protocol: self.protocol,
-            ..Scope::whole_dest(dest)
-        }
     }
 }
 

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The supervisor of a sandbox without a connection of its own: every connection is dialed for it.
 
-mod boot_clock;
 mod kept;
 mod question_sink;
 mod refusal_log;
@@ -29,11 +28,11 @@ use terok_clearance::{ContainerId, DisplayText, DomainName, Dossier};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::boot_clock::BootAlarm;
 use crate::sandbox_service::SandboxService;
 use crate::who_asks::{SearchSubject, WhoAsks};
 use crate::{SupervisorExit, SupervisorServeError, TraceEvent, TraceObserver};
 
-use boot_clock::BootAlarm;
 use question_sink::{QuestionIdentity, QuestionSink};
 use rules::DialedRules;
 

@@ -20,6 +20,7 @@ use terok_clearance::socket::SocketBindError;
 use terok_clearance::{DisplayText, Target, Timestamp, error_chain, varlink};
 use tokio_util::sync::CancellationToken;
 
+use crate::boot_clock::BootAlarm;
 use crate::hold_switch::switch_hold;
 use crate::name_server::NameServerSockets;
 use crate::reader_sink::SupervisorSink;
@@ -37,6 +38,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Supervisor {
     firewall: ShieldEnforcer,
+    alarm: BootAlarm,
     name_server: Option<(NameServerSockets, WantedNames)>,
     /// Two sockets for the list of the sandbox's sockets.
     who_asks: OwnedFd,
@@ -134,6 +136,9 @@ pub enum SupervisorStartError {
     /// The memory of earlier questions could not be cleared.
     #[error("the memory of earlier questions could not be cleared")]
     FlushAsked(#[source] shield::ShieldOrderError),
+    /// The alarm for the ends of rules could not be made.
+    #[error("the alarm for the ends of rules could not be made")]
+    Alarm(#[source] io::Error),
     /// A socket could not be bound.
     #[error("a socket for operators or readers could not be bound")]
     Bind(#[from] SocketBindError),
@@ -214,6 +219,7 @@ impl Supervisor {
             SocketSpec::Netfilter,
             SocketSpec::SockDiag,
             SocketSpec::SockDiag,
+            SocketSpec::SockDiag,
         ])?;
         let policy = names.policy()?;
         // Before the rules: a lookup that is redirected must find the name server.
@@ -227,9 +233,19 @@ impl Supervisor {
             }
         };
         let (
-            Ok([orders, others, questions, answers, who_asks, connecting]),
+            Ok(
+                [
+                    orders,
+                    others,
+                    questions,
+                    answers,
+                    who_asks,
+                    connecting,
+                    ending,
+                ],
+            ),
             NetnsRef::OfProcess(process),
-        ) = (<[_; 6]>::try_from(opened), netns)
+        ) = (<[_; 7]>::try_from(opened), netns)
         else {
             return Err(EnterError::BadReply.into());
         };
@@ -247,15 +263,21 @@ impl Supervisor {
         let first = first_request_number(Timestamp::now());
         let classifier = PacketClassifier::new(container.clone(), Arc::clone(&dossier), first);
 
-        let firewall = ShieldEnforcer::new(shield, hold, served);
+        let ending = SocketDiag::new(ending)
+            .inspect_err(|error| tracing::warn!(%error, "sockets are not ended with their rules"))
+            .ok();
+        let firewall = ShieldEnforcer::new(shield, hold, served, ending)
+            .map_err(|error| SupervisorStartError::Shield(error.into()))?;
         for dest in allowed_dests {
             if let Err(reason) = firewall.allow(&dest) {
                 let dest = dest.target;
                 return Err(SupervisorStartError::Allow { dest, reason });
             }
         }
+        firewall.end_connections_without_rule();
         Ok(Self {
             firewall,
+            alarm: BootAlarm::new().map_err(SupervisorStartError::Alarm)?,
             name_server,
             who_asks,
             connecting,
@@ -299,6 +321,7 @@ impl Supervisor {
     ) -> Result<SupervisorExit, SupervisorServeError> {
         let Self {
             firewall,
+            alarm,
             name_server,
             who_asks,
             connecting,
@@ -338,6 +361,7 @@ impl Supervisor {
                 error = serving_names => Err(SupervisorServeError::NameServer(error)),
                 read = reader.run(&mut sink, stop) => Ok(read?),
                 never = switch_hold(&firewall, &counted_hub, connecting) => match never {},
+                Err(error) = firewall.follow_ends(alarm) => Err(SupervisorServeError::Alarm(error)),
             }
         };
         service

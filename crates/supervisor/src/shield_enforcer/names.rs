@@ -5,9 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use names::{DnsTransport, LookupFailure, LookupOutcome, LookupRequest, PendingLookup, QueryPlan};
 use shield::NftShield;
-use terok_clearance::{
-    Action, BlockedPacket, Dest, DisplayText, DomainName, Scope, Target, error_chain,
-};
+use terok_clearance::{BlockedPacket, Dest, DomainName, Target, error_chain};
 
 use super::{ShieldEnforcer, ShieldEnforcerState, std_now};
 use crate::TraceEvent;
@@ -149,24 +147,6 @@ impl ShieldEnforcerState {
             names.want(name);
         }
         name.is_some()
-    }
-
-    /// Applies an order on a name.
-    pub(super) fn order_name(
-        &mut self,
-        action: Action,
-        name: &DomainName,
-        scope: &Scope,
-    ) -> Result<(), DisplayText> {
-        let (Some(shield), Some(names)) = (&mut self.shield, &mut self.names) else {
-            return Err(DisplayText::new("the sandbox has ended"));
-        };
-        let stand_in = names
-            .add_ordered(name)
-            .map_err(|error| error_chain(&error))?;
-        shield
-            .apply_name_order(action, name, stand_in, scope, std_now())
-            .map_err(|error| error_chain(&error))
     }
 
     /// Gives the stand-in of an allowed name one of its addresses.
