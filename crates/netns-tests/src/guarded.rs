@@ -16,7 +16,7 @@ use std::time::Duration;
 use netns::ProcessHandle;
 use shield::Policy;
 use supervisor::{
-    AllowedDest, HoldLimit, NameAccess, Supervisor, SupervisorConfig, SupervisorExit,
+    AllowedDest, HoldLimit, NameAccess, Supervisor, SupervisorConfig, SupervisorExit, TraceObserver,
 };
 use tempfile::TempDir;
 use terok_clearance::client::{Client, EventStream, StreamUpdate};
@@ -70,6 +70,17 @@ impl Guarded {
 
     /// Starts another supervisor. `allowed` are the names and addresses allowed from the start.
     pub fn supervise(&mut self, hold: HoldLimit, names: NameAccess, allowed: &[&str]) {
+        self.supervise_observed(hold, names, allowed, None);
+    }
+
+    /// As [`supervise`](Self::supervise), with an observer of its events.
+    pub fn supervise_observed(
+        &mut self,
+        hold: HoldLimit,
+        names: NameAccess,
+        allowed: &[&str],
+        observer: Option<TraceObserver>,
+    ) {
         let allowed = allowed
             .iter()
             .map(|dest| dest.parse::<AllowedDest>().unwrap());
@@ -84,6 +95,10 @@ impl Guarded {
             runtime_dir: RuntimeDir::new(self.runtime.path()),
         })
         .unwrap();
+        let supervisor = match observer {
+            Some(observer) => supervisor.with_observer(observer),
+            None => supervisor,
+        };
         supervisor.hub_path().clone_into(&mut self.hub);
         self.stop = CancellationToken::new();
         let stop = self.stop.clone();

@@ -50,6 +50,9 @@ impl ReaderSink for SupervisorSink {
             return;
         }
         self.firewall.emit_trace(TraceEvent::Asked(&blocked));
+        if *self.hub.answerers().borrow() == 0 {
+            self.firewall.report_unanswered(&blocked);
+        }
         let (request, protocol) = (blocked.request.clone(), blocked.protocol);
         self.hub.report(SandboxEvent::Blocked(blocked));
         // The socket of a refused TCP connection is gone before it can be found.

@@ -90,7 +90,7 @@ impl ExplainedDest {
 /// Returns a rule as operators see it.
 pub(crate) fn list_rule(entry: &TableRule, now: BootInstant) -> ListedRule {
     ListedRule {
-        uses: entry.usage.count,
+        uses: Some(entry.usage.count),
         last_used: entry.usage.last,
         open: entry.usage.open,
         spent: entry.is_spent,
@@ -116,7 +116,7 @@ pub(crate) fn list_removed_rule(rule: &PolicyRule, now: BootInstant) -> ListedRu
         },
         by: spec.by.clone(),
         since: spec.since,
-        uses: count,
+        uses: Some(count),
         last_used: last,
         open,
         spent: false,
@@ -135,7 +135,7 @@ pub(crate) fn list_bypass(bypass: &BypassRule, now: BootInstant) -> ListedRule {
         origin_name: None,
         by: bypass.by.clone(),
         since: bypass.since,
-        uses: bypass.usage.count,
+        uses: Some(bypass.usage.count),
         last_used: bypass.usage.last,
         open: bypass.usage.open,
         spent: false,

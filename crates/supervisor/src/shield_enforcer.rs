@@ -13,7 +13,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use egress::{HeldCount, HoldLimit};
+use egress::{EgressNotice, HeldCount, HoldLimit};
 use hub::{Claim, DecisionEnforcer, ScopeOffer};
 use reader::socket_owner::SocketDiag;
 use shield::{NetlinkError, NftShield};
@@ -21,8 +21,8 @@ use terok_clearance::wire::clearance2::{
     ExplainParameters, ExplainReply, ListedRule, RevokeReply, RuleCallError,
 };
 use terok_clearance::{
-    Action, BlockedPacket, Dest, DisplayText, DomainName, EnforcementOutcome, Protocol, RequestId,
-    RuleLifetime, Target, error_chain,
+    Action, BlockedPacket, Dest, DisplayText, DomainName, EnforcementOutcome, PacketDest,
+    PacketHost, Protocol, RequestId, RuleLifetime, Target, error_chain,
 };
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -212,6 +212,15 @@ impl ShieldEnforcer {
                 address = %one.destination,
                 "nobody answered in time; the connection is refused"
             );
+            let host = match one.question.parse_target() {
+                Ok(target) => rules::target_host(&target),
+                Err(_) => PacketHost::Address(one.destination.ip()),
+            };
+            inner.emit_trace(TraceEvent::Notice(&EgressNotice::HoldEnded(PacketDest {
+                host,
+                port: one.destination.port(),
+                protocol: Protocol::TCP,
+            })));
         }
         inner.refuse_waiting(&overdue);
     }
@@ -227,6 +236,19 @@ impl ShieldEnforcer {
                 question: blocked.dest().clone(),
                 refuse_for: MIN_REFUSAL,
             }]);
+        }
+    }
+
+    /// Reports that a packet was refused because no operator is there to answer.
+    pub(crate) fn report_unanswered(&self, blocked: &BlockedPacket) {
+        if let Ok(target) = blocked.dest().parse_target() {
+            self.emit_trace(TraceEvent::Notice(&EgressNotice::NobodyAnswers(
+                PacketDest {
+                    host: rules::target_host(&target),
+                    port: blocked.port,
+                    protocol: blocked.protocol,
+                },
+            )));
         }
     }
 

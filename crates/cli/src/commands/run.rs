@@ -35,7 +35,9 @@ pub use env_file::{EnvFileError, EnvLineProblem};
 pub use start_rules::TrustedFileRefusal;
 
 pub(crate) use memory_size::MemorySize;
-pub(crate) use merged_run::{limited_hold, merged_hotkey};
+pub(crate) use merged_run::{is_record_required, limited_hold, merged_hotkey, merged_records};
+
+pub(crate) use notices::{RECORD_INCOMPLETE, describe_record_notice};
 
 use merged_run::{MergedRun, merge_run};
 use notices::TerminalReporter;

@@ -8,18 +8,23 @@ use std::time::Duration;
 use anyhow::Context as _;
 use names::HostResolver;
 use netns::{ProcessHandle, find_capability_holder, is_runtime_init};
-use runner::load_stand_in_key;
+use record::{AuditSandbox, AuditSandboxEnd, AuditSandboxStart};
+use runner::{RecordConfig, SandboxAudit, load_stand_in_key};
 use shield::Policy;
 use supervisor::{
     AllowedDest, FirewallBypass, HoldLimit, NameAccess, NameServerConfig, SandboxLookup,
-    SandboxResolvers, Supervisor, SupervisorConfig, SupervisorExit, SupervisorStartError,
-    find_sandbox_resolvers,
+    SandboxResolvers, Supervisor, SupervisorConfig, SupervisorExit, SupervisorServeError,
+    SupervisorStartError, find_sandbox_resolvers,
 };
 use terok_clearance::socket::RuntimeDir;
 use terok_clearance::{ContainerId, Dossier};
 use tokio_util::sync::CancellationToken;
 
-use super::run::{HOSTS_FILE, RESOLV_CONF};
+use super::run::{
+    HOSTS_FILE, RECORD_INCOMPLETE, RESOLV_CONF, describe_record_notice, is_record_required,
+    merged_records,
+};
+use crate::settings_files::read_organisation;
 use crate::{CommandContext, CommandError, CommandStatus, StopSignals, block_on};
 
 /// Command-line arguments.
@@ -58,6 +63,9 @@ pub struct Args {
     /// forever, or 0 to refuse it at once
     #[arg(long, value_name = "TIME", default_value_t = HoldLimit::DEFAULT)]
     hold: HoldLimit,
+    /// Keep no record
+    #[arg(long)]
+    no_record: bool,
     /// Start although a process can go around the firewall (`CAP_NET_RAW`, `CAP_NET_ADMIN`)
     #[arg(long)]
     allow_capabilities: bool,
@@ -71,11 +79,13 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
         dns,
         allow,
         hold,
+        no_record,
         allow_capabilities,
     } = args;
     if runner::is_inside_sandbox() {
         return Err(CommandError::InsideSandbox);
     }
+    let records = SuperviseRecords::merged(no_record, &name, context)?;
     let process = ProcessHandle::open(pid);
     let process = process.map_err(|source| CommandError::NoProcess { pid, source })?;
     let name_server = name_server(dns, &process, context)?;
@@ -95,6 +105,9 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
         let mut signals = StopSignals::catch()?;
         let supervisor =
             Supervisor::start(config).map_err(|source| CommandError::Supervise { pid, source })?;
+        let audit = begin_record(records, context)?;
+        let observed = audit.clone();
+        let supervisor = supervisor.with_observer(Box::new(move |event| observed.observe(&event)));
         if let Some(holder) = supervisor.capability_holder() {
             context.output.print_error_line(&format!(
                 "warning: {holder} over its network namespace: it can send and receive past the \
@@ -129,11 +142,86 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
             }
             status = signals.wait_and_cancel(&stop) => (serving.await, status),
         };
+        end_record(audit, &ended, context);
         match ended.context("cannot guard the sandbox any longer")? {
             SupervisorExit::SandboxEnded => Ok(CommandStatus::OK),
             SupervisorExit::Stopped => Ok(status),
         }
     })
+}
+
+/// The records of a sandbox.
+struct SuperviseRecords {
+    records: Vec<RecordConfig>,
+    is_required: bool,
+    sandbox: AuditSandbox,
+}
+
+impl SuperviseRecords {
+    fn merged(
+        no_record: bool,
+        name: &ContainerId,
+        context: &CommandContext,
+    ) -> Result<Self, CommandError> {
+        let organisation = read_organisation()?;
+        let organisation = organisation.as_deref();
+        let settings = context.settings.get()?;
+        Ok(Self {
+            records: merged_records(no_record, &context.environment, settings, organisation)?,
+            is_required: is_record_required(organisation),
+            sandbox: AuditSandbox::new(name.clone()),
+        })
+    }
+}
+
+/// Opens the records, and records the start of the sandbox.
+fn begin_record(
+    records: SuperviseRecords,
+    context: &CommandContext,
+) -> Result<SandboxAudit, CommandError> {
+    let SuperviseRecords {
+        records,
+        is_required,
+        sandbox,
+    } = records;
+    let output = context.output;
+    let audit = SandboxAudit::open(&records, is_required, sandbox, move |notice| {
+        output.print_error_line(&format!("warning: {}", describe_record_notice(&notice)));
+    });
+    let audit = audit.context("cannot guard the sandbox any longer")?;
+    audit.start(AuditSandboxStart {
+        network: "filtered".into(),
+        learn: false,
+        profiles: Vec::new(),
+        command: None,
+    });
+    Ok(audit)
+}
+
+/// Records how the supervision ended.
+fn end_record(
+    audit: SandboxAudit,
+    ended: &Result<SupervisorExit, SupervisorServeError>,
+    context: &CommandContext,
+) {
+    let end = match ended {
+        Ok(SupervisorExit::SandboxEnded) => Some(AuditSandboxEnd {
+            status: None,
+            reason: None,
+        }),
+        Ok(SupervisorExit::Stopped) => {
+            audit.note("the supervisor was stopped; the rules stay in force");
+            None
+        }
+        Err(error) => {
+            audit.note(&format!("the supervisor failed: {error}"));
+            None
+        }
+    };
+    if !audit.finish(end) {
+        let warning = format!("warning: {RECORD_INCOMPLETE}");
+        context.output.print_error_line(&warning);
+    }
 }
 
 /// How often a container that is not started is looked at: nothing reports the start.

@@ -215,7 +215,10 @@ impl ShieldEnforcerState {
     }
 }
 
-fn set_open(rule: &mut ListedRule, open: &HashMap<RuleId, u64>) {
+pub(super) fn set_open(rule: &mut ListedRule, open: &HashMap<RuleId, u64>) {
     let id = rule.rule.as_str().parse::<RuleId>().ok();
+    // The kernel counts no connections of an order.
+    rule.uses = None;
+    rule.last_used = None;
     rule.open = id.and_then(|id| open.get(&id).copied()).unwrap_or_default();
 }

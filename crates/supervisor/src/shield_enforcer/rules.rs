@@ -19,6 +19,7 @@ use terok_clearance::{
     PortRange, Protocol, RuleLifetime, Target, Timestamp, error_chain,
 };
 
+use super::connections::set_open;
 use super::{ShieldEnforcerState, std_now};
 use crate::boot_clock::boot_now;
 use crate::{AllowedDest, RuleEnd, TraceEvent, rule_listing};
@@ -242,11 +243,7 @@ impl ShieldEnforcerState {
             .map(|entry| entry.rule.spec.pattern.host().clone())
             .chain(spent)
             .collect();
-        for host in hosts
-            .iter()
-            .flat_map(|host| hosts_of(host))
-            .collect::<Vec<_>>()
-        {
+        for host in hosts.iter().flat_map(hosts_of).collect::<Vec<_>>() {
             if let Err(error) = self.apply_orders(&host, &[], None) {
                 // The kernel ends the orders by itself.
                 tracing::warn!(%error, "the orders of ended rules could not be removed");
@@ -351,7 +348,7 @@ impl ShieldEnforcerState {
         let now = boot_now();
         let listed = removed.iter().map(|entry| {
             let mut listed = rule_listing::list_rule(entry, now);
-            listed.open = open.get(&entry.rule.id).copied().unwrap_or_default();
+            set_open(&mut listed, &open);
             listed
         });
         Ok(RevokeReply {

@@ -92,11 +92,13 @@ pub(super) fn merge_run(
         } else {
             args.profile.clone()
         },
-        records: merged_records(args, environment, settings, organisation.as_deref())?,
-        is_record_required: organisation
-            .as_ref()
-            .and_then(|policy| policy.record.required.as_ref())
-            .is_some_and(|required| required.value),
+        records: merged_records(
+            args.no_record,
+            environment,
+            settings,
+            organisation.as_deref(),
+        )?,
+        is_record_required: is_record_required(organisation.as_deref()),
         hold: match &organisation {
             Some(organisation) => limited_hold(hold, organisation),
             None => hold,
@@ -148,17 +150,22 @@ fn parse_profiles(names: &[String]) -> Result<Vec<ProfileName>, CommandError> {
     Ok(parsed.context("cannot use the profiles of the configuration")?)
 }
 
-/// Returns the records of the run: the operator's own, and the copies of the organisation.
-fn merged_records(
-    args: &Args,
+/// Returns `true` if the organisation permits no sandbox without a record.
+pub(crate) fn is_record_required(organisation: Option<&OrganisationPolicy>) -> bool {
+    organisation
+        .and_then(|policy| policy.record.required.as_ref())
+        .is_some_and(|required| required.value)
+}
+
+/// Returns the records of a sandbox: the operator's own, and the copies of the organisation.
+pub(crate) fn merged_records(
+    no_record: bool,
     environment: &UserEnvironment,
     settings: &UserSettings,
     organisation: Option<&OrganisationPolicy>,
 ) -> Result<Vec<RecordConfig>, CommandError> {
     let file = &settings.record;
-    let flag = args
-        .no_record
-        .then(|| Setting::of_flag("--no-record", false));
+    let flag = no_record.then(|| Setting::of_flag("--no-record", false));
     let enabled = Setting::by_precedence(flag, None, file.enabled.clone(), true);
     let enabled = match organisation {
         Some(organisation) => organisation.limit_record(enabled),
