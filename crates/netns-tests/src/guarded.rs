@@ -16,7 +16,8 @@ use std::time::Duration;
 use netns::ProcessHandle;
 use shield::Policy;
 use supervisor::{
-    AllowedDest, HoldLimit, NameAccess, Supervisor, SupervisorConfig, SupervisorExit, TraceObserver,
+    AllowedDest, FilteredPolicy, HoldLimit, NameAccess, Supervisor, SupervisorConfig,
+    SupervisorExit, TraceObserver,
 };
 use tempfile::TempDir;
 use terok_clearance::client::{Client, EventStream, StreamUpdate};
@@ -73,6 +74,12 @@ impl Guarded {
         self.supervise_observed(hold, names, allowed, None);
     }
 
+    /// As [`supervise`](Self::supervise), with rules.
+    pub fn supervise_ruled(&mut self, hold: HoldLimit, names: NameAccess, policy: FilteredPolicy) {
+        let supervisor = self.start_supervisor(hold, names, &[]);
+        self.serve(supervisor.with_policy(policy).unwrap());
+    }
+
     /// As [`supervise`](Self::supervise), with an observer of its events.
     pub fn supervise_observed(
         &mut self,
@@ -81,10 +88,19 @@ impl Guarded {
         allowed: &[&str],
         observer: Option<TraceObserver>,
     ) {
+        let supervisor = self.start_supervisor(hold, names, allowed);
+        let supervisor = match observer {
+            Some(observer) => supervisor.with_observer(observer),
+            None => supervisor,
+        };
+        self.serve(supervisor);
+    }
+
+    fn start_supervisor(&self, hold: HoldLimit, names: NameAccess, allowed: &[&str]) -> Supervisor {
         let allowed = allowed
             .iter()
             .map(|dest| dest.parse::<AllowedDest>().unwrap());
-        let supervisor = Supervisor::start(SupervisorConfig {
+        Supervisor::start(SupervisorConfig {
             container: "box".parse().unwrap(),
             dossier: Dossier::default(),
             process: ProcessHandle::current().unwrap(),
@@ -94,11 +110,10 @@ impl Guarded {
             allow_capabilities: true,
             runtime_dir: RuntimeDir::new(self.runtime.path()),
         })
-        .unwrap();
-        let supervisor = match observer {
-            Some(observer) => supervisor.with_observer(observer),
-            None => supervisor,
-        };
+        .unwrap()
+    }
+
+    fn serve(&mut self, supervisor: Supervisor) {
         supervisor.hub_path().clone_into(&mut self.hub);
         self.stop = CancellationToken::new();
         let stop = self.stop.clone();

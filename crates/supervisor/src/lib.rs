@@ -28,7 +28,7 @@ mod waiting;
 mod who_asks;
 
 pub use classic_hub::serve_classic_hub;
-pub use config::{AllowedDest, AllowedDestError, NameAccess, SupervisorConfig};
+pub use config::{AllowedDest, AllowedDestError, FilteredPolicy, NameAccess, SupervisorConfig};
 pub use dialed::{
     DialedConfig, DialedPolicy, DialedStartError, DialedSupervisor, KeptAnswers, KeptPlace,
     KeptRule, LongestAnswer,

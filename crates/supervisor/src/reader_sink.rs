@@ -12,7 +12,7 @@ use terok_clearance::{BlockedPacket, Protocol, SandboxEvent, Target};
 
 use crate::TraceEvent;
 use crate::hold_table::PacketFate;
-use crate::shield_enforcer::{ShieldEnforcer, StandInPacket};
+use crate::shield_enforcer::{RuleAction, ShieldEnforcer, StandInPacket};
 use crate::who_asks::{SearchSubject, WhoAsks};
 
 /// The sink of the supervisor's reader: DNS answers go to the shield, questions to the hub.
@@ -31,6 +31,10 @@ impl ReaderSink for SupervisorSink {
         };
         if self.firewall.name_stand_in(&mut blocked) == StandInPacket::Unknown {
             tracing::info!(address = %blocked.address, "no name has this stand-in address");
+            return self.firewall.refuse_dest(&blocked);
+        }
+        if self.firewall.order_by_rules(&blocked) == RuleAction::Refuse {
+            tracing::debug!(dest = %blocked.dest(), "a rule for many destinations refuses it");
             return self.firewall.refuse_dest(&blocked);
         }
         if let Some(action) = self.firewall.decided_by_kernel(&blocked) {

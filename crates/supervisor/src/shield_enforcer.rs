@@ -6,6 +6,7 @@ mod names;
 mod rules;
 
 use rules::FilteredRules;
+pub(crate) use rules::RuleAction;
 
 pub(crate) use names::StandInPacket;
 
@@ -30,7 +31,7 @@ use tokio::time::Instant;
 use crate::boot_clock::BootAlarm;
 use crate::hold_table::{HeldQuestion, HoldTable, MIN_REFUSAL, OverdueDest, PacketFate};
 use crate::served_names::ServedNames;
-use crate::{AllowedDest, TraceEvent, TraceObserver};
+use crate::{AllowedDest, FilteredPolicy, LongestAnswer, TraceEvent, TraceObserver};
 
 /// One sandbox's shield, shared by the hub (answers) and the reader (looked-up addresses).
 #[derive(Debug, Clone)]
@@ -117,6 +118,17 @@ impl ShieldEnforcer {
     /// Allows a destination for the sandbox's lifetime.
     pub(crate) fn allow(&self, allowed: &AllowedDest) -> Result<(), DisplayText> {
         self.lock_state().add_option(allowed)
+    }
+
+    /// Adds the rules from the start.
+    pub(crate) fn add_policy(&self, policy: FilteredPolicy) -> Result<(), DisplayText> {
+        self.lock_state().add_policy(policy)
+    }
+
+    /// Makes the orders for a packet that no order covers, if a rule for many names or addresses
+    /// does.
+    pub(crate) fn order_by_rules(&self, blocked: &BlockedPacket) -> RuleAction {
+        self.lock_state().order_by_rules(blocked)
     }
 
     /// Ends the connections that an earlier supervisor left and that no rule allows, such as those
@@ -360,9 +372,13 @@ impl DecisionEnforcer for ShieldEnforcer {
     }
 
     fn offered_scopes(&self) -> ScopeOffer {
+        let inner = self.lock_state();
         ScopeOffer {
-            wider_names: false,
-            lifetimes: &[RuleLifetime::Once, RuleLifetime::Sandbox],
+            wider_names: inner.names.is_some(),
+            lifetimes: match inner.rules.longest_answer {
+                LongestAnswer::Once => &[RuleLifetime::Once],
+                _ => &[RuleLifetime::Once, RuleLifetime::Sandbox],
+            },
         }
     }
 

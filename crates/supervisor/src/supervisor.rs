@@ -30,8 +30,8 @@ use crate::served_names::{ServedNames, WantedNames};
 use crate::shield_enforcer::{ShieldEnforcer, std_now};
 use crate::who_asks::{SearchSubject, WhoAsks};
 use crate::{
-    NameAccess, NameServerBindError, NameServerConfig, SandboxLookup, SupervisorConfig,
-    TraceObserver,
+    FilteredPolicy, NameAccess, NameServerBindError, NameServerConfig, SandboxLookup,
+    SupervisorConfig, TraceObserver,
 };
 
 /// One sandbox's reader, hub and shield, with the ruleset in force and the sockets bound.
@@ -121,6 +121,9 @@ pub enum SupervisorStartError {
         /// The cause.
         reason: DisplayText,
     },
+    /// A rule could not be added.
+    #[error("a rule could not be added: {0}")]
+    Rule(DisplayText),
     /// The resolvers are not usable.
     #[error("the resolvers are not usable")]
     Resolvers(#[from] PolicyError),
@@ -274,7 +277,6 @@ impl Supervisor {
                 return Err(SupervisorStartError::Allow { dest, reason });
             }
         }
-        firewall.end_connections_without_rule();
         Ok(Self {
             firewall,
             alarm: BootAlarm::new().map_err(SupervisorStartError::Alarm)?,
@@ -298,6 +300,14 @@ impl Supervisor {
     pub fn with_observer(self, observer: TraceObserver) -> Self {
         self.firewall.set_observer(observer);
         self
+    }
+
+    /// Adds rules from the start: those of options, profiles and the organisation.
+    pub fn with_policy(self, policy: FilteredPolicy) -> Result<Self, SupervisorStartError> {
+        self.firewall
+            .add_policy(policy)
+            .map_err(SupervisorStartError::Rule)?;
+        Ok(self)
     }
 
     /// Returns the path of the socket for operators.
@@ -329,6 +339,7 @@ impl Supervisor {
             service,
             capability_holder: _,
         } = self;
+        firewall.end_connections_without_rule();
         let hub = SandboxService::create_hub(firewall.clone());
         let mut sink = SupervisorSink {
             hub: Arc::clone(&hub),

@@ -41,6 +41,7 @@ pub(crate) use notices::{RECORD_INCOMPLETE, describe_record_notice};
 
 use merged_run::{MergedRun, merge_run};
 use notices::TerminalReporter;
+pub(crate) use start_rules::read_filtered_policy;
 use start_rules::read_start_rules;
 
 const AFTER_HELP: &str = "\

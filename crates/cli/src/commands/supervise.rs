@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use names::HostResolver;
 use netns::{ProcessHandle, find_capability_holder, is_runtime_init};
+use policy::ProfileName;
 use record::{AuditSandbox, AuditSandboxEnd, AuditSandboxStart};
 use runner::{RecordConfig, SandboxAudit, load_stand_in_key};
 use shield::Policy;
@@ -17,12 +18,12 @@ use supervisor::{
     SupervisorStartError, find_sandbox_resolvers,
 };
 use terok_clearance::socket::RuntimeDir;
-use terok_clearance::{ContainerId, Dossier};
+use terok_clearance::{ContainerId, DestPattern, DisplayText, Dossier};
 use tokio_util::sync::CancellationToken;
 
 use super::run::{
     HOSTS_FILE, RECORD_INCOMPLETE, RESOLV_CONF, describe_record_notice, is_record_required,
-    merged_records,
+    merged_records, read_filtered_policy,
 };
 use crate::settings_files::read_organisation;
 use crate::{CommandContext, CommandError, CommandStatus, StopSignals, block_on};
@@ -59,6 +60,14 @@ pub struct Args {
     /// (`example.org:443/tcp`); repeat for more
     #[arg(long, value_name = "DEST")]
     allow: Vec<AllowedDest>,
+    /// Refuse without a question, before anything that allows it: NAME, *.NAME, ADDRESS or
+    /// NETWORK/BITS, with a port and protocol; repeat for more
+    #[arg(long, value_name = "DEST")]
+    deny: Vec<DestPattern>,
+    /// Allow what a profile lists, and deny what it denies (`terok-clearance profile list`); repeat
+    /// for more
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    profile: Vec<ProfileName>,
     /// How long a TCP connection waits for an answer while an operator is connected: 30s, 5m,
     /// forever, or 0 to refuse it at once
     #[arg(long, value_name = "TIME", default_value_t = HoldLimit::DEFAULT)]
@@ -78,6 +87,8 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
         name,
         dns,
         allow,
+        deny,
+        profile,
         hold,
         no_record,
         allow_capabilities,
@@ -85,7 +96,8 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
     if runner::is_inside_sandbox() {
         return Err(CommandError::InsideSandbox);
     }
-    let records = SuperviseRecords::merged(no_record, &name, context)?;
+    let records = SuperviseRecords::merged(no_record, &name, &profile, context)?;
+    let policy = read_filtered_policy(&allow, &deny, &profile, context)?;
     let process = ProcessHandle::open(pid);
     let process = process.map_err(|source| CommandError::NoProcess { pid, source })?;
     let name_server = name_server(dns, &process, context)?;
@@ -96,7 +108,7 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
         dossier: Dossier::default(),
         process,
         names: NameAccess::Server(name_server),
-        allowed_dests: allow,
+        allowed_dests: Vec::new(),
         hold,
         allow_capabilities,
         runtime_dir: RuntimeDir::new(context.environment.private_runtime_dir()?),
@@ -104,7 +116,8 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
     block_on(async {
         let mut signals = StopSignals::catch()?;
         let supervisor =
-            Supervisor::start(config).map_err(|source| CommandError::Supervise { pid, source })?;
+            Supervisor::start(config).and_then(|supervisor| supervisor.with_policy(policy));
+        let supervisor = supervisor.map_err(|source| CommandError::Supervise { pid, source })?;
         let audit = begin_record(records, context)?;
         let observed = audit.clone();
         let supervisor = supervisor.with_observer(Box::new(move |event| observed.observe(&event)));
@@ -155,12 +168,14 @@ struct SuperviseRecords {
     records: Vec<RecordConfig>,
     is_required: bool,
     sandbox: AuditSandbox,
+    profiles: Vec<DisplayText>,
 }
 
 impl SuperviseRecords {
     fn merged(
         no_record: bool,
         name: &ContainerId,
+        profiles: &[ProfileName],
         context: &CommandContext,
     ) -> Result<Self, CommandError> {
         let organisation = read_organisation()?;
@@ -170,6 +185,10 @@ impl SuperviseRecords {
             records: merged_records(no_record, &context.environment, settings, organisation)?,
             is_required: is_record_required(organisation),
             sandbox: AuditSandbox::new(name.clone()),
+            profiles: {
+                let names = profiles.iter().map(|name| DisplayText::new(name.as_str()));
+                names.collect()
+            },
         })
     }
 }
@@ -183,6 +202,7 @@ fn begin_record(
         records,
         is_required,
         sandbox,
+        profiles,
     } = records;
     let output = context.output;
     let audit = SandboxAudit::open(&records, is_required, sandbox, move |notice| {
@@ -192,7 +212,7 @@ fn begin_record(
     audit.start(AuditSandboxStart {
         network: "filtered".into(),
         learn: false,
-        profiles: Vec::new(),
+        profiles,
         command: None,
     });
     Ok(audit)

@@ -9,6 +9,7 @@ use terok_clearance::{BlockedPacket, Dest, DomainName, Target, error_chain};
 
 use super::{ShieldEnforcer, ShieldEnforcerState, std_now};
 use crate::TraceEvent;
+use crate::boot_clock::boot_now;
 use crate::hold_table::OverdueDest;
 use crate::served_names::{ServedNames, mappable_addresses};
 
@@ -26,7 +27,12 @@ impl ShieldEnforcer {
     pub(crate) fn plan_query(&self, query: &[u8], transport: DnsTransport) -> QueryPlan {
         let now = std_now();
         let mut inner = self.lock_state();
-        let ShieldEnforcerState { shield, names, .. } = &mut *inner;
+        let ShieldEnforcerState {
+            shield,
+            names,
+            rules,
+            ..
+        } = &mut *inner;
         let (Some(shield), Some(names)) = (shield, names) else {
             return QueryPlan::Ignore;
         };
@@ -35,7 +41,11 @@ impl ShieldEnforcer {
         } = names;
         let is_allowed = |name: &DomainName| {
             let ordered = ordered.get(name);
-            ordered.is_some_and(|one| shield.address_of_stand_in(one.stand_in, now).is_some())
+            match ordered {
+                Some(one) => shield.address_of_stand_in(one.stand_in, now).is_some(),
+                // A rule for many names.
+                None => rules.table.allows_name(name, boot_now()),
+            }
         };
         let plan = forwarder.plan(query, transport, &is_allowed);
         for notice in forwarder.take_notices() {
@@ -51,6 +61,7 @@ impl ShieldEnforcer {
         let mut inner = self.lock_state();
         let outcome = match (&request, outcome) {
             (LookupRequest::Addresses(name), LookupOutcome::Addresses(Ok(addresses))) => {
+                inner.order_looked_up(name);
                 let mapped = inner.map_name(name, &addresses);
                 LookupOutcome::Addresses(mapped.map(|()| addresses))
             }

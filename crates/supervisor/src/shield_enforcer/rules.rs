@@ -4,8 +4,10 @@
 //! Each change of a rule makes the orders of its destination anew, in one transaction, from all
 //! rules for it. So a revoked rule takes nothing with it that another rule opens.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::time::Instant;
+mod order_terms;
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 
 use hub::Claim;
 use policy::{
@@ -15,14 +17,21 @@ use policy::{
 use shield::{ConnectionKey, DestOrder, ListedElement};
 use terok_clearance::wire::clearance2::{RevokeReply, RuleCallError};
 use terok_clearance::{
-    Action, DestPattern, DestPatternError, DisplayText, HostPattern, PacketDest, PacketHost,
-    PortRange, Protocol, RuleLifetime, Target, Timestamp, error_chain,
+    Action, BlockedPacket, DestZone, DisplayText, DomainName, HostPattern, PacketDest, PacketHost,
+    RuleLifetime, Target, Timestamp, error_chain,
 };
+
+use order_terms::{
+    FilteredRuleError, check_expressible, contains_order, dest_orders, restored_rules,
+    scope_pattern, target_pattern,
+};
+
+pub(super) use order_terms::target_host;
 
 use super::connections::set_open;
 use super::{ShieldEnforcerState, std_now};
 use crate::boot_clock::boot_now;
-use crate::{AllowedDest, RuleEnd, TraceEvent, rule_listing};
+use crate::{AllowedDest, FilteredPolicy, LongestAnswer, RuleEnd, TraceEvent, rule_listing};
 
 /// The rules of a sandbox.
 #[derive(Debug, Default)]
@@ -32,35 +41,26 @@ pub(super) struct FilteredRules {
     pub(super) spent: HashMap<ConnectionKey, RuleId>,
     /// The time to look again for connections that no rule allows.
     pub(super) check_at: Option<BootInstant>,
+    /// The organisation limits what can be opened.
+    pub(super) has_ceiling: bool,
+    /// The longest that an answer may last.
+    pub(super) longest_answer: LongestAnswer,
+    /// The addresses that have orders of a rule for a network.
+    network_addresses: HashSet<IpAddr>,
 }
 
-/// An answer that cannot become a rule.
-#[derive(Debug, thiserror::Error)]
-enum FilteredRuleError {
-    #[error("the destination is neither an address nor a name")]
-    Dest(#[from] terok_clearance::DestParseError),
-    #[error("the scope cannot be a rule")]
-    Pattern(#[from] DestPatternError),
-    #[error("{0} has no ports")]
-    Port(Protocol),
-    #[error("answers that outlast the sandbox are not offered here")]
-    UnsupportedKeep,
-    #[error("the duration of the scope is zero")]
-    NoDuration,
-    #[error("rule {rule} ({origin}: !{pattern}) denies the destination; revoke it first")]
-    Denied {
-        rule: RuleId,
-        origin: &'static str,
-        pattern: DestPattern,
-    },
-    #[error("there are {MAX_RULES} rules already: revoke some before adding one")]
-    Full,
-    #[error("{0}")]
-    Firewall(DisplayText),
+/// What the rules do with a packet that no order covers yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RuleAction {
+    /// No rule covers it, or the orders of the rules cover it now.
+    Continue,
+    /// A rule denies it, or the organisation's ceiling does not contain it.
+    Refuse,
 }
 
 impl FilteredRules {
-    /// Returns the orders of the rules for a host, `without` some and `with` another one.
+    /// Returns the orders of the rules for a host, `without` some and `with` another one. An allow
+    /// that is not wholly within the organisation's ceiling opens nothing.
     fn orders(
         &self,
         host: &PacketHost,
@@ -72,11 +72,20 @@ impl FilteredRules {
             entry.rule.is_live(now) && !entry.is_spent && !without.contains(&entry.rule.id)
         };
         let rules = self.table.iter().filter(counts).map(|e| &e.rule.spec);
-        let covering = rules.filter(|spec| spec.pattern.host().matches(host));
-        covering
+        let covering = rules
             .chain(with)
-            .flat_map(|spec| dest_orders(spec, host, now, std_now))
-            .collect()
+            .filter(|spec| spec.pattern.host().matches(host));
+        let (ceiling, rules): (Vec<_>, Vec<_>) =
+            covering.partition(|spec| spec.origin == RuleOrigin::Ceiling);
+        let orders = rules
+            .into_iter()
+            .flat_map(|spec| dest_orders(spec, host, now, std_now));
+        let is_effective = |order: &DestOrder| {
+            order.action == Action::Deny
+                || !self.has_ceiling
+                || ceiling.iter().any(|spec| contains_order(spec, order))
+        };
+        orders.filter(is_effective).collect()
     }
 
     /// Returns the answers for exactly this pattern, and what is the same from an earlier
@@ -85,8 +94,9 @@ impl FilteredRules {
         let is_replaced = |rule: &PolicyRule| {
             let other = &rule.spec;
             other.pattern == spec.pattern
-                && (other.origin == RuleOrigin::Restored
-                    || (other.origin.is_decision() && spec.origin.is_decision()))
+                && other.origin.is_decision()
+                && (spec.origin.is_decision()
+                    || (other.origin == RuleOrigin::Restored && other.action == spec.action))
         };
         let rules = self.table.iter().map(|entry| &entry.rule);
         rules
@@ -95,21 +105,20 @@ impl FilteredRules {
             .collect()
     }
 
-    /// Returns the destination of a packet as the rules know it.
-    fn check_effect(
-        &self,
-        claim: &Claim,
-        target: &Target,
-        replaced: &[RuleId],
-    ) -> Result<(), FilteredRuleError> {
+    /// Checks that an allow takes effect: a deny of higher rank would make it void.
+    fn check_effect(&self, claim: &Claim, replaced: &[RuleId]) -> Result<(), FilteredRuleError> {
         if claim.action() == Action::Deny {
             return Ok(());
         }
         let dest = PacketDest {
-            host: target_host(target),
+            host: target_host(&claim.dest().parse_target()?),
             port: claim.port(),
             protocol: claim.protocol(),
         };
+        let verdict = self.table.decide(&dest, DestZone::Public, boot_now());
+        if verdict == RuleVerdict::OutsideCeiling {
+            return Err(FilteredRuleError::OutsideCeiling);
+        }
         let covering = self.table.covering(&dest, boot_now());
         let denying = covering
             .iter()
@@ -134,12 +143,16 @@ impl ShieldEnforcerState {
 
     fn try_add_answer(&mut self, claim: &Claim) -> Result<(), FilteredRuleError> {
         let scope = claim.scope();
-        let target = scope.dest.parse_target()?;
+        let dest = claim.dest().parse_target()?;
         // The lookup may predate this process.
         if let (Target::Name(name), Ok(Target::Address(address))) =
-            (&target, claim.address().parse_target())
+            (&dest, claim.address().parse_target())
         {
             self.learn_addresses(name, &[address]);
+        }
+        let longest = self.rules.longest_answer;
+        if !longest.permits(scope.keep, scope.seconds) {
+            return Err(FilteredRuleError::TooLong);
         }
         let term = match (scope.keep, scope.seconds) {
             (_, Some(0)) => return Err(FilteredRuleError::NoDuration),
@@ -151,7 +164,7 @@ impl ShieldEnforcerState {
             _ => RuleTerm::of_scope(scope, boot_now()),
         };
         let spec = RuleSpec {
-            pattern: target_pattern(&target, scope.port, scope.protocol)?,
+            pattern: scope_pattern(scope)?,
             action: claim.action(),
             term,
             origin: RuleOrigin::Decision {
@@ -161,8 +174,8 @@ impl ShieldEnforcerState {
             since: Timestamp::now(),
         };
         let replaced = self.rules.replaced_by(&spec);
-        self.rules.check_effect(claim, &target, &replaced)?;
-        self.add_rule(spec, &replaced)
+        self.rules.check_effect(claim, &replaced)?;
+        self.add_rule(spec, &replaced, Some(target_host(&dest)))
     }
 
     /// Adds the rule of an option.
@@ -177,19 +190,111 @@ impl ShieldEnforcerState {
                 since: Timestamp::now(),
             };
             let replaced = self.rules.replaced_by(&spec);
-            self.add_rule(spec, &replaced)
+            self.add_rule(spec, &replaced, None)
         };
         add().map_err(|error: FilteredRuleError| error_chain(&error))
     }
 
+    /// Adds the rules of the operator's options and profiles and of the organisation.
+    pub(super) fn add_policy(&mut self, policy: FilteredPolicy) -> Result<(), DisplayText> {
+        let FilteredPolicy {
+            rules,
+            has_ceiling,
+            longest_answer,
+        } = policy;
+        self.rules.has_ceiling = has_ceiling;
+        self.rules.longest_answer = longest_answer;
+        if has_ceiling {
+            self.rules.table.require_ceiling();
+        }
+        // What closes comes first: nothing is open for a moment.
+        let (closing, opening): (Vec<_>, Vec<_>) = rules
+            .into_iter()
+            .partition(|spec| spec.action == Action::Deny || spec.origin == RuleOrigin::Ceiling);
+        for spec in closing.into_iter().chain(opening) {
+            let pattern = spec.pattern.clone();
+            if spec.action == Action::Allow
+                && let Err(reason) = check_expressible(&spec)
+            {
+                tracing::warn!(%pattern, %reason, "a rule opens nothing here");
+                continue;
+            }
+            let replaced = self.rules.replaced_by(&spec);
+            self.add_rule(spec, &replaced, None).map_err(|error| {
+                DisplayText::new(&format!("{pattern}: {}", error_chain(&error)))
+            })?;
+        }
+        // The orders of an earlier supervisor may be outside of the ceiling.
+        let rules = self.rules.table.iter().map(|entry| &entry.rule.spec);
+        let patterns: HashSet<_> = rules.map(|spec| spec.pattern.host().clone()).collect();
+        for host in patterns
+            .iter()
+            .flat_map(|host| self.hosts_of(host))
+            .collect::<HashSet<_>>()
+        {
+            self.apply_orders(&host, &[], None)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the orders for a packet that no order covers, if a rule for many names or addresses
+    /// does.
+    pub(super) fn order_by_rules(&mut self, blocked: &BlockedPacket) -> RuleAction {
+        let Ok(target) = blocked.dest().parse_target() else {
+            return RuleAction::Continue;
+        };
+        let dest = PacketDest {
+            host: target_host(&target),
+            port: blocked.port,
+            protocol: blocked.protocol,
+        };
+        let action = match self.decide(&dest) {
+            RuleVerdict::Ask | RuleVerdict::Floor => return RuleAction::Continue,
+            RuleVerdict::OutsideCeiling => return RuleAction::Refuse,
+            RuleVerdict::Allow(_) => RuleAction::Continue,
+            RuleVerdict::Deny(_) => RuleAction::Refuse,
+        };
+        let is_ordered = match (&dest.host, &self.names) {
+            (PacketHost::Name(name), Some(names)) => names.ordered.contains_key(name),
+            (PacketHost::Name(_), None) => true,
+            (PacketHost::Address(address), _) => !self.rules.network_addresses.insert(*address),
+        };
+        if !is_ordered && let Err(error) = self.apply_orders(&dest.host, &[], None) {
+            tracing::warn!(%error, "the orders of a rule could not be made");
+        }
+        action
+    }
+
+    /// Makes the orders for a name, if rules for many names allow it.
+    pub(super) fn order_looked_up(&mut self, name: &DomainName) {
+        let names = self.names.as_ref();
+        if names.is_some_and(|names| names.ordered.contains_key(name))
+            || !self.rules.table.allows_name(name, boot_now())
+        {
+            return;
+        }
+        if let Err(error) = self.apply_orders(&PacketHost::Name(name.clone()), &[], None) {
+            tracing::warn!(%name, %error, "the orders of a rule could not be made");
+        }
+    }
+
     /// Adds a rule in place of others, and ends the connections that no rule allows any more.
-    fn add_rule(&mut self, spec: RuleSpec, replaced: &[RuleId]) -> Result<(), FilteredRuleError> {
+    ///
+    /// `first` is a host that has orders from now on, if the rule covers it.
+    fn add_rule(
+        &mut self,
+        spec: RuleSpec,
+        replaced: &[RuleId],
+        first: Option<PacketHost>,
+    ) -> Result<(), FilteredRuleError> {
+        check_expressible(&spec)?;
         if self.rules.table.len() >= MAX_RULES {
             return Err(FilteredRuleError::Full);
         }
         let by = spec.by.clone();
         let ends_connections = spec.action == Action::Deny || !replaced.is_empty();
-        for host in hosts_of(spec.pattern.host()) {
+        let hosts = self.hosts_of(spec.pattern.host()).into_iter();
+        for host in hosts.chain(first).collect::<HashSet<_>>() {
             self.apply_orders(&host, replaced, Some(&spec))
                 .map_err(FilteredRuleError::Firewall)?;
         }
@@ -243,7 +348,11 @@ impl ShieldEnforcerState {
             .map(|entry| entry.rule.spec.pattern.host().clone())
             .chain(spent)
             .collect();
-        for host in hosts.iter().flat_map(hosts_of).collect::<Vec<_>>() {
+        for host in hosts
+            .iter()
+            .flat_map(|host| self.hosts_of(host))
+            .collect::<HashSet<_>>()
+        {
             if let Err(error) = self.apply_orders(&host, &[], None) {
                 // The kernel ends the orders by itself.
                 tracing::warn!(%error, "the orders of ended rules could not be removed");
@@ -331,7 +440,7 @@ impl ShieldEnforcerState {
         let open = self.count_open();
         let refused = |reason: &DisplayText| RuleCallError::refused(reason.as_str());
         for rule in &found {
-            for host in hosts_of(rule.spec.pattern.host()) {
+            for host in self.hosts_of(rule.spec.pattern.host()) {
                 self.apply_orders(&host, &ids, None)
                     .map_err(|reason| refused(&reason))?;
             }
@@ -405,125 +514,23 @@ impl ShieldEnforcerState {
         };
         replaced.map_err(|error| error_chain(&error))
     }
-}
 
-/// Returns the hosts of a pattern that can have orders.
-fn hosts_of(pattern: &HostPattern) -> Vec<PacketHost> {
-    match pattern {
-        HostPattern::Name(name) => vec![PacketHost::Name(name.clone())],
-        HostPattern::Address(address) => vec![PacketHost::Address(*address)],
-        HostPattern::Subdomains(_) | HostPattern::Network(_) => Vec::new(),
-    }
-}
-
-/// Returns the orders of a rule.
-fn dest_orders(
-    spec: &RuleSpec,
-    host: &PacketHost,
-    now: BootInstant,
-    std_now: Instant,
-) -> Vec<DestOrder> {
-    let until = spec.term.end().map(|end| {
-        let left = end.saturating_since(now);
-        std_now.checked_add(left).unwrap_or(std_now)
-    });
-    let protocols = match (spec.pattern.protocol(), host) {
-        (Some(Protocol::ICMP), PacketHost::Address(address)) if address.is_ipv6() => {
-            vec![Some(Protocol::ICMPV6)]
-        }
-        (Some(Protocol::ICMP), PacketHost::Name(_)) => {
-            vec![Some(Protocol::ICMP), Some(Protocol::ICMPV6)]
-        }
-        (protocol, _) => vec![protocol],
-    };
-    let order = |protocol| DestOrder {
-        action: spec.action,
-        port: spec.pattern.ports().map(PortRange::low),
-        protocol,
-        until,
-    };
-    protocols.into_iter().map(order).collect()
-}
-
-/// Returns the pattern of an order. Questions about protocols without ports have port 0.
-fn target_pattern(
-    target: &Target,
-    port: Option<u16>,
-    protocol: Option<Protocol>,
-) -> Result<DestPattern, FilteredRuleError> {
-    let host = match target {
-        Target::Name(name) => HostPattern::Name(name.clone()),
-        Target::Address(address) => HostPattern::Address(*address),
-    };
-    let has_ports = |protocol: Protocol| !matches!(protocol, Protocol::ICMP | Protocol::ICMPV6);
-    let ports = match (port, protocol) {
-        (None, _) | (Some(0), Some(_)) => None,
-        (Some(_), Some(protocol)) if !has_ports(protocol) => {
-            return Err(FilteredRuleError::Port(protocol));
-        }
-        (Some(port), _) => PortRange::new(port, port),
-    };
-    Ok(match protocol {
-        Some(protocol) => DestPattern::with_any_protocol(host, ports, protocol)?,
-        None => DestPattern::new(host, ports, None)?,
-    })
-}
-
-pub(super) fn target_host(target: &Target) -> PacketHost {
-    match target {
-        Target::Name(name) => PacketHost::Name(name.clone()),
-        Target::Address(address) => PacketHost::Address(*address),
-    }
-}
-
-/// An order of an earlier supervisor.
-#[derive(Debug)]
-struct RestoredOrder {
-    action: Action,
-    target: Target,
-    port: Option<u16>,
-    protocol: Option<Protocol>,
-    remaining: Option<std::time::Duration>,
-}
-
-/// The number of protocols with ports, each of which has an element of its own in an order for a
-/// port of every protocol.
-const PROTOCOLS_OF_A_PORT: usize = 5;
-
-/// Returns the orders that elements of the firewall come from.
-fn restored_rules(elements: Vec<ListedElement>) -> Vec<RestoredOrder> {
-    type OrderKey = (String, bool, Option<u16>);
-    let mut by_port: BTreeMap<OrderKey, BTreeMap<Option<u8>, RestoredOrder>> = BTreeMap::new();
-    for element in elements {
-        let target = match element.name {
-            Some(name) => Target::Name(name),
-            None => Target::Address(element.address),
-        };
-        let is_allow = element.action == Action::Allow;
-        let key = (target.to_string(), is_allow, element.port);
-        let order = RestoredOrder {
-            action: element.action,
-            target,
-            port: element.port,
-            protocol: element.protocol,
-            remaining: element.remaining,
-        };
-        let protocol = element.protocol.map(|protocol| protocol.0);
-        by_port.entry(key).or_default().insert(protocol, order);
-    }
-    let mut restored = Vec::new();
-    for ((_, _, port), mut orders) in by_port {
-        let is_every_protocol = port.is_some() && orders.len() == PROTOCOLS_OF_A_PORT;
-        if is_every_protocol && let Some((_, first)) = orders.pop_first() {
-            let ends = orders.values().filter_map(|order| order.remaining);
-            restored.push(RestoredOrder {
-                protocol: None,
-                remaining: ends.chain(first.remaining).min(),
-                ..first
-            });
-        } else {
-            restored.extend(orders.into_values());
+    /// Returns the hosts of a pattern that can have orders: those of a pattern for many, as far as
+    /// they have some.
+    fn hosts_of(&self, pattern: &HostPattern) -> Vec<PacketHost> {
+        match pattern {
+            HostPattern::Name(name) => vec![PacketHost::Name(name.clone())],
+            HostPattern::Address(address) => vec![PacketHost::Address(*address)],
+            HostPattern::Subdomains(_) => {
+                let ordered = self.names.iter().flat_map(|names| names.ordered.keys());
+                let hosts = ordered.map(|name| PacketHost::Name(name.clone()));
+                hosts.filter(|host| pattern.matches(host)).collect()
+            }
+            HostPattern::Network(_) => {
+                let addresses = self.rules.network_addresses.iter();
+                let hosts = addresses.map(|address| PacketHost::Address(*address));
+                hosts.filter(|host| pattern.matches(host)).collect()
+            }
         }
     }
-    restored
 }
