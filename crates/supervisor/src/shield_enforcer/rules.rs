@@ -17,8 +17,8 @@ use policy::{
 use shield::{ConnectionKey, DestOrder, ListedElement};
 use terok_clearance::wire::clearance2::{RevokeReply, RuleCallError};
 use terok_clearance::{
-    Action, BlockedPacket, DestZone, DisplayText, DomainName, HostPattern, PacketDest, PacketHost,
-    RuleLifetime, Target, Timestamp, error_chain,
+    Action, BlockedPacket, DestPattern, DestZone, DisplayText, DomainName, HostPattern, PacketDest,
+    PacketHost, RuleLifetime, Target, Timestamp, error_chain,
 };
 
 use order_terms::{
@@ -248,12 +248,21 @@ impl ShieldEnforcerState {
             port: blocked.port,
             protocol: blocked.protocol,
         };
-        let action = match self.decide(&dest) {
+        let (rule, action) = match self.decide(&dest) {
             RuleVerdict::Ask | RuleVerdict::Floor => return RuleAction::Continue,
             RuleVerdict::OutsideCeiling => return RuleAction::Refuse,
-            RuleVerdict::Allow(_) => RuleAction::Continue,
-            RuleVerdict::Deny(_) => RuleAction::Refuse,
+            RuleVerdict::Allow(rule) => (rule, RuleAction::Continue),
+            RuleVerdict::Deny(rule) => (rule, RuleAction::Refuse),
         };
+        let pattern = self
+            .rules
+            .table
+            .get(rule)
+            .map(|entry| &entry.rule.spec.pattern);
+        if let Some(HostPattern::Address(_)) = pattern.map(DestPattern::host) {
+            // Its order was there: another program has removed it, which counts.
+            return RuleAction::Continue;
+        }
         let is_ordered = match (&dest.host, &self.names) {
             (PacketHost::Name(name), Some(names)) => names.ordered.contains_key(name),
             (PacketHost::Name(_), None) => true,

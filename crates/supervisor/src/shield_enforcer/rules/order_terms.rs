@@ -208,3 +208,124 @@ pub(super) fn restored_rules(elements: Vec<ListedElement>) -> Vec<RestoredOrder>
     }
     restored
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn element(protocol: Option<u8>, port: Option<u16>, seconds: Option<u64>) -> ListedElement {
+        ListedElement {
+            action: Action::Allow,
+            address: "198.18.0.7".parse().unwrap(),
+            protocol: protocol.map(Protocol),
+            port,
+            name: Some("a.example".parse().unwrap()),
+            remaining: seconds.map(Duration::from_secs),
+        }
+    }
+
+    fn restored(elements: Vec<ListedElement>) -> Vec<(String, Option<u64>)> {
+        let orders = restored_rules(elements).into_iter().map(|order| {
+            let pattern = target_pattern(&order.target, order.port, order.protocol).unwrap();
+            (
+                pattern.to_string(),
+                order.remaining.map(|left| left.as_secs()),
+            )
+        });
+        orders.collect()
+    }
+
+    #[test]
+    fn elements_of_every_protocol_with_ports_are_one_rule_with_the_first_end() {
+        let all = [6, 17, 33, 132, 136];
+        let elements = all.map(|protocol| element(Some(protocol), Some(443), Some(60)));
+        let mut elements = Vec::from(elements);
+        elements[3].remaining = Some(Duration::from_secs(59));
+        elements.push(element(Some(6), Some(80), None));
+        elements.push(element(None, None, None));
+        elements.push(element(Some(132), None, None));
+        assert_eq!(
+            restored(elements.clone()),
+            [
+                ("a.example".to_owned(), None),
+                ("a.example/sctp".to_owned(), None),
+                ("a.example:80/tcp".to_owned(), None),
+                ("a.example:443".to_owned(), Some(59)),
+            ]
+        );
+        elements.remove(0);
+        assert_eq!(restored(elements).len(), 7, "not every protocol");
+    }
+
+    #[test]
+    fn a_ceiling_contains_an_order_only_wholly() {
+        let order = |port, protocol| DestOrder {
+            action: Action::Allow,
+            port,
+            protocol,
+            until: None,
+        };
+        let (tcp, udp) = (Some(Protocol::TCP), Some(Protocol::UDP));
+        let check = |ceiling: &str, order: DestOrder, expected| {
+            let spec = RuleSpec {
+                pattern: ceiling.parse().unwrap(),
+                action: Action::Allow,
+                term: policy::RuleTerm::Run,
+                origin: RuleOrigin::Ceiling,
+                by: DisplayText::default(),
+                since: terok_clearance::Timestamp::from_micros(0),
+            };
+            assert_eq!(
+                contains_order(&spec, &order),
+                expected,
+                "{ceiling} {order:?}"
+            );
+        };
+        check("a.example", order(None, None), true);
+        check("a.example:443", order(None, None), false);
+        check("a.example:443", order(Some(443), None), true);
+        check("a.example:443/tcp", order(Some(443), None), false);
+        check("a.example:443/tcp", order(Some(443), udp), false);
+        check("a.example:443/tcp", order(Some(443), tcp), true);
+        check("a.example:1-80/tcp", order(Some(81), tcp), false);
+    }
+
+    #[test]
+    fn a_rule_has_an_order_for_each_of_its_ports() {
+        let now = BootInstant::from_boot(Duration::from_secs(9));
+        #[expect(clippy::disallowed_methods, reason = "a test may read the clock")]
+        let std_now = Instant::now();
+        let orders = |pattern: &str, host: &str| {
+            let spec = RuleSpec {
+                pattern: pattern.parse().unwrap(),
+                action: Action::Deny,
+                term: policy::RuleTerm::Until(now.saturating_add(Duration::from_secs(5))),
+                origin: RuleOrigin::Flag,
+                by: DisplayText::default(),
+                since: terok_clearance::Timestamp::from_micros(0),
+            };
+            let target: Target = host.parse().unwrap();
+            let orders = dest_orders(&spec, &target_host(&target), now, std_now);
+            let end = std_now + Duration::from_secs(5);
+            assert!(orders.iter().all(|order| order.until == Some(end)));
+            let parts = orders.iter().map(|order| (order.port, order.protocol));
+            parts.collect::<Vec<_>>()
+        };
+        let icmp = |protocol| (None, Some(protocol));
+        assert_eq!(orders("*.a.example", "b.a.example"), [(None, None)]);
+        assert_eq!(
+            orders("a.example:79-80/udp", "a.example"),
+            [79, 80].map(|port| (Some(port), Some(Protocol::UDP)))
+        );
+        assert_eq!(
+            orders("2001:db8::1/icmp", "2001:db8::1"),
+            [icmp(Protocol::ICMPV6)]
+        );
+        assert_eq!(
+            orders("203.0.113.7/icmp", "203.0.113.7"),
+            [icmp(Protocol::ICMP)]
+        );
+    }
+}
