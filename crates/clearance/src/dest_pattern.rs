@@ -122,6 +122,22 @@ impl DestPattern {
         })
     }
 
+    /// As [`new`](Self::new), with a protocol that has no text form in patterns, such as SCTP: only
+    /// a firewall has rules for these. Its text form is shown, and does not parse.
+    pub fn with_any_protocol(
+        host: HostPattern,
+        ports: Option<PortRange>,
+        protocol: Protocol,
+    ) -> Result<Self, DestPatternError> {
+        match Self::new(host.clone(), ports, Some(protocol)) {
+            Err(DestPatternError::UnknownProtocol(_)) => Ok(Self {
+                protocol: Some(protocol),
+                ..Self::new(host, ports, None)?
+            }),
+            other => other,
+        }
+    }
+
     /// Returns the hosts.
     pub const fn host(&self) -> &HostPattern {
         &self.host

@@ -147,7 +147,7 @@ fn rule() -> clearance2::ListedRule {
         origin_name: Some("c:1".into()),
         by: "u".into(),
         since: Timestamp::from_micros(1),
-        uses: 1,
+        uses: Some(1),
         last_used: Some(Timestamp::from_micros(1)),
         open: 1,
         spent: true,

@@ -15,12 +15,15 @@ use std::time::Duration;
 
 use netns::ProcessHandle;
 use shield::Policy;
-use supervisor::{HoldLimit, NameAccess, Supervisor, SupervisorConfig, SupervisorExit};
+use supervisor::{
+    AllowedDest, FilteredPolicy, HoldLimit, NameAccess, Supervisor, SupervisorConfig,
+    SupervisorExit, TraceObserver,
+};
 use tempfile::TempDir;
 use terok_clearance::client::{Client, EventStream, StreamUpdate};
 use terok_clearance::socket::RuntimeDir;
 use terok_clearance::wire::clearance2::{Event, Request};
-use terok_clearance::{DecisionAction, Dossier, Target};
+use terok_clearance::{DecisionAction, Dossier};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -68,18 +71,49 @@ impl Guarded {
 
     /// Starts another supervisor. `allowed` are the names and addresses allowed from the start.
     pub fn supervise(&mut self, hold: HoldLimit, names: NameAccess, allowed: &[&str]) {
-        let allowed = allowed.iter().map(|dest| dest.parse::<Target>().unwrap());
-        let supervisor = Supervisor::start(SupervisorConfig {
+        self.supervise_observed(hold, names, allowed, None);
+    }
+
+    /// As [`supervise`](Self::supervise), with rules.
+    pub fn supervise_ruled(&mut self, hold: HoldLimit, names: NameAccess, policy: FilteredPolicy) {
+        let supervisor = self.start_supervisor(hold, names, &[]);
+        self.serve(supervisor.with_policy(policy).unwrap());
+    }
+
+    /// As [`supervise`](Self::supervise), with an observer of its events.
+    pub fn supervise_observed(
+        &mut self,
+        hold: HoldLimit,
+        names: NameAccess,
+        allowed: &[&str],
+        observer: Option<TraceObserver>,
+    ) {
+        let supervisor = self.start_supervisor(hold, names, allowed);
+        let supervisor = match observer {
+            Some(observer) => supervisor.with_observer(observer),
+            None => supervisor,
+        };
+        self.serve(supervisor);
+    }
+
+    fn start_supervisor(&self, hold: HoldLimit, names: NameAccess, allowed: &[&str]) -> Supervisor {
+        let allowed = allowed
+            .iter()
+            .map(|dest| dest.parse::<AllowedDest>().unwrap());
+        Supervisor::start(SupervisorConfig {
             container: "box".parse().unwrap(),
             dossier: Dossier::default(),
             process: ProcessHandle::current().unwrap(),
             names,
-            allowed_dests: allowed.map(Into::into).collect(),
+            allowed_dests: allowed.collect(),
             hold,
             allow_capabilities: true,
             runtime_dir: RuntimeDir::new(self.runtime.path()),
         })
-        .unwrap();
+        .unwrap()
+    }
+
+    fn serve(&mut self, supervisor: Supervisor) {
         supervisor.hub_path().clone_into(&mut self.hub);
         self.stop = CancellationToken::new();
         let stop = self.stop.clone();

@@ -139,7 +139,10 @@ pub fn describe_rule_origin(rule: &ListedRule) -> String {
 
 /// Returns what a rule has let pass or refused.
 fn describe_uses(rule: &ListedRule, now: Timestamp) -> String {
-    let count = match (rule.action, rule.uses) {
+    let Some(uses) = rule.uses else {
+        return "uses are not counted here".to_owned();
+    };
+    let count = match (rule.action, uses) {
         (_, 0) => return "never used".to_owned(),
         (Action::Allow, 1) => "1 connection".to_owned(),
         (Action::Allow, count) => format!("{count} connections"),

@@ -104,6 +104,9 @@ pub enum RuleOrigin {
         /// The question.
         request: RequestId,
     },
+    /// An order that the firewall has from an earlier supervisor: what it was made by is not known
+    /// any more.
+    Restored,
 }
 
 impl RuleOrigin {
@@ -117,8 +120,13 @@ impl RuleOrigin {
             Self::Project => "project",
             Self::Always => "always",
             Self::TrustedFile => "trusted_file",
-            Self::Decision { .. } => "decision",
+            Self::Decision { .. } | Self::Restored => "decision",
         }
+    }
+
+    /// Returns `true` for an answer that lasts as long as its sandbox at most.
+    pub const fn is_decision(&self) -> bool {
+        matches!(self, Self::Decision { .. } | Self::Restored)
     }
 
     /// Returns `true` for a rule of a file that outlasts the sandbox and that answers change.

@@ -31,7 +31,7 @@ use terok_clearance::{
 
 use self::host_index::HostIndex;
 use self::port_ranges::PortRanges;
-use crate::{BootInstant, PolicyRule, RuleId, RuleOrigin, RuleSpec, RuleTerm, RuleTier, RuleUsage};
+use crate::{BootInstant, PolicyRule, RuleId, RuleSpec, RuleTerm, RuleTier, RuleUsage};
 
 mod host_index;
 mod port_ranges;
@@ -186,7 +186,7 @@ impl RuleTable {
     pub fn remove_decisions(&mut self, pattern: &DestPattern) -> Vec<TableRule> {
         let same = |entry: &&TableRule| {
             let spec = &entry.rule.spec;
-            matches!(spec.origin, RuleOrigin::Decision { .. }) && spec.pattern == *pattern
+            spec.origin.is_decision() && spec.pattern == *pattern
         };
         let ids: Vec<_> = self
             .rules

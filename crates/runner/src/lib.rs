@@ -11,7 +11,9 @@
 //! The caller provides every value in a [`RunConfig`] and the text of every message as a
 //! [`RunReporter`]. The crate reads neither the environment nor the home directory.
 
+mod audit_event;
 mod config;
+mod connection_programs;
 mod console;
 mod controlling_tty;
 mod earlier_answers;
@@ -28,6 +30,7 @@ mod prepared_run;
 mod pty_relay;
 mod run_record;
 mod run_rules;
+mod sandbox_audit;
 mod sandbox_spec;
 mod session;
 mod signals;
@@ -50,6 +53,7 @@ pub use outcome::RunOutcome;
 pub use prepared_run::PreparedRun;
 pub use record::{RecordConfig, RecordNotice};
 pub use run_rules::{RunRules, StartRule};
+pub use sandbox_audit::{AuditOpenError, SandboxAudit};
 pub use stand_in_key::load_stand_in_key;
 pub use summary::RunSummary;
 pub use supervisor::{

@@ -18,7 +18,10 @@ mod ruleset;
 
 pub use gateway::{engage_gateway, preview_gateway, verify_gateway};
 pub use netlink::{NetlinkError, RulesetDifference, open_nftables_socket};
-pub use nft_shield::{LearntAddresses, ListedElement, NftShield, ShieldError, ShieldOrderError};
+pub use nft_shield::{
+    ConnectionKey, DestOrder, LearntAddresses, ListedElement, NftShield, OpenedConnection,
+    ShieldError, ShieldOrderError,
+};
 pub use policy::{LOOKUP_MARK, NAME_SERVER_PORT, Policy, PolicyError};
 
 /// Returns the ruleset of `policy` in the syntax of `nft -f`, equal to the one applied by

@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The active ruleset: applied, verified, and changed by orders.
 
+mod connections;
+mod dest_orders;
 mod stand_ins;
+
+pub use connections::{ConnectionKey, OpenedConnection};
+pub use dest_orders::DestOrder;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -36,6 +41,7 @@ pub struct NftShield {
     netlink: NftSocket,
     ruleset: Ruleset,
     has_name_server: bool,
+    resolvers: Vec<IpAddr>,
     order_table: OrderTable,
     name_addresses: NameAddresses,
     generation: u32,
@@ -188,6 +194,7 @@ impl NftShield {
             netlink,
             ruleset: Ruleset::new(policy),
             has_name_server: policy.has_name_server(),
+            resolvers: policy.resolvers().to_vec(),
             order_table: OrderTable::default(),
             name_addresses: NameAddresses::default(),
             generation: 0,

@@ -111,10 +111,25 @@ impl OrderTable {
     ///
     /// An equal element of another destination's order stays if it lasts longer.
     pub(crate) fn plan_order(&self, wanted: &[OrderElement], now: Instant) -> OrderPlan {
-        let mut plan = OrderPlan::default();
+        self.plan_replacement(&[], wanted, now)
+    }
+
+    /// Plans to remove the elements `replaced`, and to add others as
+    /// [`plan_order`](Self::plan_order) does.
+    pub(crate) fn plan_replacement(
+        &self,
+        replaced: &[OrderElement],
+        wanted: &[OrderElement],
+        now: Instant,
+    ) -> OrderPlan {
+        let mut plan = OrderPlan {
+            remove: replaced.to_vec(),
+            add: Vec::new(),
+        };
         for element in wanted {
             let mut kept = false;
-            for existing in self.live_elements(element.address, now) {
+            let others = self.live_elements(element.address, now);
+            for existing in others.filter(|existing| !replaced.contains(existing)) {
                 if existing.is_same_element(element) {
                     kept = existing.name != element.name && element.expires_before(existing);
                     // Removed and added even if unchanged: the transaction then proves its

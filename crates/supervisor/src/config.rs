@@ -6,12 +6,14 @@ use std::str::FromStr;
 
 use egress::HoldLimit;
 use netns::ProcessHandle;
+use policy::RuleSpec;
 use shield::{Policy, PolicyError};
 use terok_clearance::socket::RuntimeDir;
 use terok_clearance::{
-    ContainerId, Dest, DestPattern, DestPatternError, Dossier, HostPattern, Protocol, Scope, Target,
+    ContainerId, DestPattern, DestPatternError, Dossier, HostPattern, PortRange, Protocol, Target,
 };
 
+use crate::LongestAnswer;
 use crate::served_names::NameServerConfig;
 
 /// The configuration of a supervisor and its sandbox.
@@ -35,6 +37,17 @@ pub struct SupervisorConfig {
     pub allow_capabilities: bool,
     /// The operator's runtime directory, with `terok/clearance/…` and `terok/events/…`.
     pub runtime_dir: RuntimeDir,
+}
+
+/// The rules of a sandbox in the filtered way, besides its destinations allowed from the start.
+#[derive(Debug, Default)]
+pub struct FilteredPolicy {
+    /// The rules of options, profiles and the organisation.
+    pub rules: Vec<RuleSpec>,
+    /// The organisation has a ceiling, whose rules are among `rules`.
+    pub has_ceiling: bool,
+    /// The longest that an answer may last.
+    pub longest_answer: LongestAnswer,
 }
 
 /// How a sandbox looks names up.
@@ -105,6 +118,18 @@ impl From<Target> for AllowedDest {
     }
 }
 
+impl AllowedDest {
+    /// Returns the pattern of the destination alone.
+    pub fn to_pattern(&self) -> Result<DestPattern, DestPatternError> {
+        let host = match &self.target {
+            Target::Name(name) => HostPattern::Name(name.clone()),
+            Target::Address(address) => HostPattern::Address(*address),
+        };
+        let ports = self.port.and_then(|port| PortRange::new(port, port));
+        DestPattern::new(host, ports, self.protocol)
+    }
+}
+
 impl FromStr for AllowedDest {
     type Err = AllowedDestError;
 
@@ -135,20 +160,6 @@ impl FromStr for AllowedDest {
             port,
             protocol,
         })
-    }
-}
-
-impl AllowedDest {
-    pub(crate) fn to_scope(&self) -> Scope {
-        let dest = match &self.target {
-            Target::Address(address) => Dest::from(*address),
-            Target::Name(name) => Dest::from(name),
-        };
-        Scope {
-            port: self.port,
-            protocol: self.protocol,
-            ..Scope::whole_dest(dest)
-        }
     }
 }
 

@@ -3,7 +3,6 @@
 
 mod agent_requests;
 mod approver;
-mod boot_clock;
 mod kept;
 mod question_sink;
 mod refusal_log;
@@ -33,13 +32,13 @@ use terok_clearance::{ContainerId, DisplayText, DomainName, Dossier, Process};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use crate::boot_clock::BootAlarm;
 use crate::sandbox_service::SandboxService;
 use crate::who_asks::{SearchSubject, WhoAsks};
 use crate::{SupervisorExit, SupervisorServeError, TraceEvent, TraceObserver};
 
 use agent_requests::RequestService;
 use approver::{ApproverQueue, approver_queue};
-use boot_clock::BootAlarm;
 use question_sink::{QuestionIdentity, QuestionSink};
 use rules::DialedRules;
 

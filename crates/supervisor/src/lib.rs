@@ -8,6 +8,7 @@
 //! [`serve_classic_hub`] is the hub of the releases up to 0.6: one for every sandbox, without
 //! reader and shield.
 
+mod boot_clock;
 mod classic_hub;
 mod config;
 mod dialed;
@@ -15,6 +16,7 @@ mod hold_switch;
 mod hold_table;
 mod name_server;
 mod reader_sink;
+mod rule_listing;
 mod sandbox_lookup;
 mod sandbox_resolvers;
 mod sandbox_service;
@@ -26,7 +28,7 @@ mod waiting;
 mod who_asks;
 
 pub use classic_hub::serve_classic_hub;
-pub use config::{AllowedDest, AllowedDestError, NameAccess, SupervisorConfig};
+pub use config::{AllowedDest, AllowedDestError, FilteredPolicy, NameAccess, SupervisorConfig};
 pub use dialed::{
     ApproverConfig, DialedConfig, DialedPolicy, DialedStartError, DialedSupervisor, EarlierAnswer,
     KeptAnswers, KeptPlace, KeptRule, LongestAnswer,

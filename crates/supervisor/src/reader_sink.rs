@@ -12,7 +12,7 @@ use terok_clearance::{BlockedPacket, Protocol, SandboxEvent, Target};
 
 use crate::TraceEvent;
 use crate::hold_table::PacketFate;
-use crate::shield_enforcer::{ShieldEnforcer, StandInPacket};
+use crate::shield_enforcer::{RuleAction, ShieldEnforcer, StandInPacket};
 use crate::who_asks::{SearchSubject, WhoAsks};
 
 /// The sink of the supervisor's reader: DNS answers go to the shield, questions to the hub.
@@ -33,6 +33,10 @@ impl ReaderSink for SupervisorSink {
             tracing::info!(address = %blocked.address, "no name has this stand-in address");
             return self.firewall.refuse_dest(&blocked);
         }
+        if self.firewall.order_by_rules(&blocked) == RuleAction::Refuse {
+            tracing::debug!(dest = %blocked.dest(), "a rule for many destinations refuses it");
+            return self.firewall.refuse_dest(&blocked);
+        }
         if let Some(action) = self.firewall.decided_by_kernel(&blocked) {
             tracing::debug!(
                 dest = %blocked.dest(),
@@ -50,6 +54,9 @@ impl ReaderSink for SupervisorSink {
             return;
         }
         self.firewall.emit_trace(TraceEvent::Asked(&blocked));
+        if *self.hub.answerers().borrow() == 0 {
+            self.firewall.report_unanswered(&blocked);
+        }
         let (request, protocol) = (blocked.request.clone(), blocked.protocol);
         self.hub.report(SandboxEvent::Blocked(blocked));
         // The socket of a refused TCP connection is gone before it can be found.

@@ -1,26 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The shield as an enforcer for the hub and as a sink for looked-up addresses.
 
+mod connections;
 mod names;
+mod rules;
+
+use rules::FilteredRules;
+pub(crate) use rules::RuleAction;
 
 pub(crate) use names::StandInPacket;
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use egress::{HeldCount, HoldLimit};
+use egress::{EgressNotice, HeldCount, HoldLimit};
 use hub::{Claim, DecisionEnforcer, ScopeOffer};
-use shield::NftShield;
+use reader::socket_owner::SocketDiag;
+use shield::{NetlinkError, NftShield};
+use terok_clearance::wire::clearance2::{
+    ExplainParameters, ExplainReply, ListedRule, RevokeReply, RuleCallError,
+};
 use terok_clearance::{
-    Action, BlockedPacket, Dest, DisplayText, DomainName, EnforcementOutcome, Protocol, RequestId,
-    RuleLifetime, Scope, Target, error_chain,
+    Action, BlockedPacket, Dest, DisplayText, DomainName, EnforcementOutcome, PacketDest,
+    PacketHost, Protocol, RequestId, RuleLifetime, Target, error_chain,
 };
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::boot_clock::BootAlarm;
 use crate::hold_table::{HeldQuestion, HoldTable, MIN_REFUSAL, OverdueDest, PacketFate};
 use crate::served_names::ServedNames;
-use crate::{AllowedDest, TraceEvent, TraceObserver};
+use crate::{AllowedDest, FilteredPolicy, LongestAnswer, TraceEvent, TraceObserver};
 
 /// One sandbox's shield, shared by the hub (answers) and the reader (looked-up addresses).
 #[derive(Debug, Clone)]
@@ -28,6 +39,8 @@ pub(crate) struct ShieldEnforcer {
     state: Arc<Mutex<ShieldEnforcerState>>,
     /// Wakes the task that watches the time limits of waiting connections.
     hold_recorded: Arc<Notify>,
+    /// Wakes the task that watches the ends of rules.
+    ends_changed: Arc<Notify>,
 }
 
 struct ShieldEnforcerState {
@@ -37,6 +50,9 @@ struct ShieldEnforcerState {
     holds: HoldTable,
     /// `None` if the sandbox uses resolvers of its own.
     names: Option<ServedNames>,
+    rules: FilteredRules,
+    /// Ends sockets; `None` if that is not possible.
+    sockets: Option<SocketDiag>,
 }
 
 impl std::fmt::Debug for ShieldEnforcerState {
@@ -46,37 +62,92 @@ impl std::fmt::Debug for ShieldEnforcerState {
             observer,
             holds,
             names,
+            rules,
+            sockets,
         } = self;
         f.debug_struct("ShieldEnforcerState")
             .field("shield", shield)
             .field("observed", &observer.is_some())
             .field("holds", holds)
             .field("names", names)
+            .field("rules", rules)
+            .field("sockets", sockets)
             .finish()
     }
 }
 
 impl ShieldEnforcer {
-    pub(crate) fn new(shield: NftShield, hold: HoldLimit, names: Option<ServedNames>) -> Self {
-        Self {
-            state: Arc::new(Mutex::new(ShieldEnforcerState {
-                shield: Some(shield),
-                observer: None,
-                holds: HoldTable::new(hold),
-                names,
-            })),
+    /// Creates the enforcer of a firewall, whose orders become rules.
+    pub(crate) fn new(
+        mut shield: NftShield,
+        hold: HoldLimit,
+        names: Option<ServedNames>,
+        sockets: Option<SocketDiag>,
+    ) -> Result<Self, NetlinkError> {
+        let elements = shield.list_elements()?;
+
+        let mut state = ShieldEnforcerState {
+            shield: Some(shield),
+            observer: None,
+            holds: HoldTable::new(hold),
+            names,
+            rules: FilteredRules::default(),
+            sockets,
+        };
+        state.restore_rules(elements);
+        Ok(Self {
+            state: Arc::new(Mutex::new(state)),
             hold_recorded: Arc::new(Notify::new()),
-        }
+            ends_changed: Arc::new(Notify::new()),
+        })
     }
 
     pub(crate) fn set_observer(&self, observer: TraceObserver) {
-        self.lock_state().observer = Some(observer);
+        let mut inner = self.lock_state();
+        inner.observer = Some(observer);
+        let rules = inner
+            .rules
+            .table
+            .iter()
+            .map(|entry| Arc::clone(&entry.rule));
+        for rule in rules.collect::<Vec<_>>() {
+            inner.emit_trace(TraceEvent::RuleAdded(&rule));
+        }
     }
 
     /// Allows a destination for the sandbox's lifetime.
     pub(crate) fn allow(&self, allowed: &AllowedDest) -> Result<(), DisplayText> {
-        self.lock_state()
-            .apply_order(Action::Allow, &allowed.target, &allowed.to_scope())
+        self.lock_state().add_option(allowed)
+    }
+
+    /// Adds the rules from the start.
+    pub(crate) fn add_policy(&self, policy: FilteredPolicy) -> Result<(), DisplayText> {
+        self.lock_state().add_policy(policy)
+    }
+
+    /// Makes the orders for a packet that no order covers, if a rule for many names or addresses
+    /// does.
+    pub(crate) fn order_by_rules(&self, blocked: &BlockedPacket) -> RuleAction {
+        self.lock_state().order_by_rules(blocked)
+    }
+
+    /// Ends the connections that an earlier supervisor left and that no rule allows, such as those
+    /// of rules that ended meanwhile.
+    pub(crate) fn end_connections_without_rule(&self) {
+        if let Err(error) = self.lock_state().check_connections() {
+            tracing::warn!(%error, "connections without a rule cannot be ended");
+        }
+    }
+
+    /// Ends rules and their connections at their times. Ends with an error only.
+    pub(crate) async fn follow_ends(&self, mut alarm: BootAlarm) -> io::Result<()> {
+        loop {
+            let next = self.lock_state().end_expired();
+            tokio::select! {
+                rung = alarm.wait_until(next) => rung?,
+                () = self.ends_changed.notified() => {}
+            }
+        }
     }
 
     /// Closes the sockets of the shield and of lookups, and thereby releases the network namespace.
@@ -85,6 +156,7 @@ impl ShieldEnforcer {
         let mut inner = self.lock_state();
         inner.hold_connections(false);
         inner.shield = None;
+        inner.sockets = None;
         inner.names = None;
     }
 
@@ -152,6 +224,15 @@ impl ShieldEnforcer {
                 address = %one.destination,
                 "nobody answered in time; the connection is refused"
             );
+            let host = match one.question.parse_target() {
+                Ok(target) => rules::target_host(&target),
+                Err(_) => PacketHost::Address(one.destination.ip()),
+            };
+            inner.emit_trace(TraceEvent::Notice(&EgressNotice::HoldEnded(PacketDest {
+                host,
+                port: one.destination.port(),
+                protocol: Protocol::TCP,
+            })));
         }
         inner.refuse_waiting(&overdue);
     }
@@ -167,6 +248,19 @@ impl ShieldEnforcer {
                 question: blocked.dest().clone(),
                 refuse_for: MIN_REFUSAL,
             }]);
+        }
+    }
+
+    /// Reports that a packet was refused because no operator is there to answer.
+    pub(crate) fn report_unanswered(&self, blocked: &BlockedPacket) {
+        if let Ok(target) = blocked.dest().parse_target() {
+            self.emit_trace(TraceEvent::Notice(&EgressNotice::NobodyAnswers(
+                PacketDest {
+                    host: rules::target_host(&target),
+                    port: blocked.port,
+                    protocol: blocked.protocol,
+                },
+            )));
         }
     }
 
@@ -227,8 +321,9 @@ impl ShieldEnforcer {
         let mut inner = self.lock_state();
         let start = Instant::now();
         let (request, dest, action) = (claim.request(), claim.dest(), claim.action());
-        match inner.apply_claim(claim) {
+        match inner.add_answer(claim) {
             Ok(()) => {
+                self.ends_changed.notify_one();
                 inner.forget_answered_holds();
                 if let Ok(target) = dest.parse_target() {
                     inner.want_address(&target);
@@ -277,14 +372,36 @@ impl DecisionEnforcer for ShieldEnforcer {
     }
 
     fn offered_scopes(&self) -> ScopeOffer {
+        let inner = self.lock_state();
         ScopeOffer {
-            wider_names: false,
-            lifetimes: &[RuleLifetime::Once, RuleLifetime::Sandbox],
+            wider_names: inner.names.is_some(),
+            lifetimes: match inner.rules.longest_answer {
+                LongestAnswer::Once => &[RuleLifetime::Once],
+                _ => &[RuleLifetime::Once, RuleLifetime::Sandbox],
+            },
         }
     }
 
     async fn enforce(&self, claim: Claim) -> EnforcementOutcome {
         self.enforce_claim(&claim)
+    }
+
+    fn rules(&self) -> Result<Vec<ListedRule>, RuleCallError> {
+        Ok(self.lock_state().list_rules())
+    }
+
+    async fn revoke(
+        &self,
+        rule: &DisplayText,
+        by: &DisplayText,
+    ) -> Result<RevokeReply, RuleCallError> {
+        let revoked = self.lock_state().revoke_rules(rule, by);
+        self.ends_changed.notify_one();
+        revoked
+    }
+
+    fn explain(&self, dest: &ExplainParameters) -> Result<ExplainReply, RuleCallError> {
+        self.lock_state().explain_dest(dest)
     }
 }
 
@@ -356,37 +473,6 @@ impl ShieldEnforcerState {
     fn packet_destination(&mut self, blocked: &BlockedPacket) -> Option<SocketAddr> {
         let target = blocked.address.parse_target().ok()?;
         Some(SocketAddr::new(self.packet_address(&target)?, blocked.port))
-    }
-
-    fn apply_claim(&mut self, claim: &Claim) -> Result<(), DisplayText> {
-        let target = claim
-            .dest()
-            .parse_target()
-            .map_err(|error| error_chain(&error))?;
-        // The lookup may predate this process.
-        if let (Target::Name(name), Ok(Target::Address(address))) =
-            (&target, claim.address().parse_target())
-        {
-            self.learn_addresses(name, &[address]);
-        }
-        self.apply_order(claim.action(), &target, claim.scope())
-    }
-
-    fn apply_order(
-        &mut self,
-        action: Action,
-        target: &Target,
-        scope: &Scope,
-    ) -> Result<(), DisplayText> {
-        if let (Target::Name(name), Some(_)) = (target, &self.names) {
-            return self.order_name(action, name, scope);
-        }
-        let shield = self
-            .shield
-            .as_mut()
-            .ok_or_else(|| DisplayText::new("the sandbox has ended"))?;
-        let ordered = shield.apply_order(action, target, scope, std_now());
-        ordered.map_err(|error| error_chain(&error))
     }
 }
 

@@ -20,6 +20,7 @@ use terok_clearance::socket::SocketBindError;
 use terok_clearance::{DisplayText, Target, Timestamp, error_chain, varlink};
 use tokio_util::sync::CancellationToken;
 
+use crate::boot_clock::BootAlarm;
 use crate::hold_switch::switch_hold;
 use crate::name_server::NameServerSockets;
 use crate::reader_sink::SupervisorSink;
@@ -29,14 +30,15 @@ use crate::served_names::{ServedNames, WantedNames};
 use crate::shield_enforcer::{ShieldEnforcer, std_now};
 use crate::who_asks::{SearchSubject, WhoAsks};
 use crate::{
-    NameAccess, NameServerBindError, NameServerConfig, SandboxLookup, SupervisorConfig,
-    TraceObserver,
+    FilteredPolicy, NameAccess, NameServerBindError, NameServerConfig, SandboxLookup,
+    SupervisorConfig, TraceObserver,
 };
 
 /// One sandbox's reader, hub and shield, with the ruleset in force and the sockets bound.
 #[derive(Debug)]
 pub struct Supervisor {
     firewall: ShieldEnforcer,
+    alarm: BootAlarm,
     name_server: Option<(NameServerSockets, WantedNames)>,
     /// Two sockets for the list of the sandbox's sockets.
     who_asks: OwnedFd,
@@ -119,6 +121,9 @@ pub enum SupervisorStartError {
         /// The cause.
         reason: DisplayText,
     },
+    /// A rule could not be added.
+    #[error("a rule could not be added: {0}")]
+    Rule(DisplayText),
     /// The resolvers are not usable.
     #[error("the resolvers are not usable")]
     Resolvers(#[from] PolicyError),
@@ -134,6 +139,9 @@ pub enum SupervisorStartError {
     /// The memory of earlier questions could not be cleared.
     #[error("the memory of earlier questions could not be cleared")]
     FlushAsked(#[source] shield::ShieldOrderError),
+    /// The alarm for the ends of rules could not be made.
+    #[error("the alarm for the ends of rules could not be made")]
+    Alarm(#[source] io::Error),
     /// A socket could not be bound.
     #[error("a socket for operators or readers could not be bound")]
     Bind(#[from] SocketBindError),
@@ -217,6 +225,7 @@ impl Supervisor {
             SocketSpec::Netfilter,
             SocketSpec::SockDiag,
             SocketSpec::SockDiag,
+            SocketSpec::SockDiag,
         ])?;
         let policy = names.policy()?;
         // Before the rules: a lookup that is redirected must find the name server.
@@ -230,9 +239,19 @@ impl Supervisor {
             }
         };
         let (
-            Ok([orders, others, questions, answers, who_asks, connecting]),
+            Ok(
+                [
+                    orders,
+                    others,
+                    questions,
+                    answers,
+                    who_asks,
+                    connecting,
+                    ending,
+                ],
+            ),
             NetnsRef::OfProcess(process),
-        ) = (<[_; 6]>::try_from(opened), netns)
+        ) = (<[_; 7]>::try_from(opened), netns)
         else {
             return Err(EnterError::BadReply.into());
         };
@@ -250,7 +269,11 @@ impl Supervisor {
         let first = first_request_number(Timestamp::now());
         let classifier = PacketClassifier::new(container.clone(), Arc::clone(&dossier), first);
 
-        let firewall = ShieldEnforcer::new(shield, hold, served);
+        let ending = SocketDiag::new(ending)
+            .inspect_err(|error| tracing::warn!(%error, "sockets are not ended with their rules"))
+            .ok();
+        let firewall = ShieldEnforcer::new(shield, hold, served, ending)
+            .map_err(|error| SupervisorStartError::Shield(error.into()))?;
         for dest in allowed_dests {
             if let Err(reason) = firewall.allow(&dest) {
                 let dest = dest.target;
@@ -259,6 +282,7 @@ impl Supervisor {
         }
         Ok(Self {
             firewall,
+            alarm: BootAlarm::new().map_err(SupervisorStartError::Alarm)?,
             name_server,
             who_asks,
             connecting,
@@ -279,6 +303,14 @@ impl Supervisor {
     pub fn with_observer(self, observer: TraceObserver) -> Self {
         self.firewall.set_observer(observer);
         self
+    }
+
+    /// Adds rules from the start: those of options, profiles and the organisation.
+    pub fn with_policy(self, policy: FilteredPolicy) -> Result<Self, SupervisorStartError> {
+        self.firewall
+            .add_policy(policy)
+            .map_err(SupervisorStartError::Rule)?;
+        Ok(self)
     }
 
     /// Returns the path of the socket for operators.
@@ -302,6 +334,7 @@ impl Supervisor {
     ) -> Result<SupervisorExit, SupervisorServeError> {
         let Self {
             firewall,
+            alarm,
             name_server,
             who_asks,
             connecting,
@@ -309,6 +342,7 @@ impl Supervisor {
             service,
             capability_holder: _,
         } = self;
+        firewall.end_connections_without_rule();
         let hub = SandboxService::create_hub(firewall.clone());
         let mut sink = SupervisorSink {
             hub: Arc::clone(&hub),
@@ -341,6 +375,7 @@ impl Supervisor {
                 error = serving_names => Err(SupervisorServeError::NameServer(error)),
                 read = reader.run(&mut sink, stop) => Ok(read?),
                 never = switch_hold(&firewall, &counted_hub, connecting) => match never {},
+                Err(error) = firewall.follow_ends(alarm) => Err(SupervisorServeError::Alarm(error)),
             }
         };
         service

@@ -40,10 +40,13 @@ pub use start_rules::TrustedFileRefusal;
 pub(super) use learnt_text::groups_json;
 
 pub(crate) use memory_size::MemorySize;
-pub(crate) use merged_run::{limited_hold, merged_hotkey, merged_records};
+pub(crate) use merged_run::{is_record_required, limited_hold, merged_hotkey, merged_records};
+
+pub(crate) use notices::{RECORD_INCOMPLETE, describe_record_notice};
 
 use merged_run::{MergedRun, merge_run};
 use notices::TerminalReporter;
+pub(crate) use start_rules::read_filtered_policy;
 use start_rules::read_start_rules;
 
 const AFTER_HELP: &str = "\

@@ -8,18 +8,24 @@ use std::time::Duration;
 use anyhow::Context as _;
 use names::HostResolver;
 use netns::{ProcessHandle, find_capability_holder, is_runtime_init};
-use runner::load_stand_in_key;
+use policy::ProfileName;
+use record::{AuditSandbox, AuditSandboxEnd, AuditSandboxStart};
+use runner::{RecordConfig, SandboxAudit, load_stand_in_key};
 use shield::Policy;
 use supervisor::{
     AllowedDest, FirewallBypass, HoldLimit, NameAccess, NameServerConfig, SandboxLookup,
-    SandboxResolvers, Supervisor, SupervisorConfig, SupervisorExit, SupervisorStartError,
-    find_sandbox_resolvers,
+    SandboxResolvers, Supervisor, SupervisorConfig, SupervisorExit, SupervisorServeError,
+    SupervisorStartError, find_sandbox_resolvers,
 };
 use terok_clearance::socket::RuntimeDir;
-use terok_clearance::{ContainerId, Dossier};
+use terok_clearance::{ContainerId, DestPattern, DisplayText, Dossier};
 use tokio_util::sync::CancellationToken;
 
-use super::run::{HOSTS_FILE, RESOLV_CONF};
+use super::run::{
+    HOSTS_FILE, RECORD_INCOMPLETE, RESOLV_CONF, describe_record_notice, is_record_required,
+    merged_records, read_filtered_policy,
+};
+use crate::settings_files::read_organisation;
 use crate::{CommandContext, CommandError, CommandStatus, StopSignals, block_on};
 
 /// Command-line arguments.
@@ -54,10 +60,21 @@ pub struct Args {
     /// (`example.org:443/tcp`); repeat for more
     #[arg(long, value_name = "DEST")]
     allow: Vec<AllowedDest>,
+    /// Refuse without a question, before anything that allows it: NAME, *.NAME, ADDRESS or
+    /// NETWORK/BITS, with a port and protocol; repeat for more
+    #[arg(long, value_name = "DEST")]
+    deny: Vec<DestPattern>,
+    /// Allow what a profile lists, and deny what it denies (`terok-clearance profile list`); repeat
+    /// for more
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    profile: Vec<ProfileName>,
     /// How long a TCP connection waits for an answer while an operator is connected: 30s, 5m,
     /// forever, or 0 to refuse it at once
     #[arg(long, value_name = "TIME", default_value_t = HoldLimit::DEFAULT)]
     hold: HoldLimit,
+    /// Keep no record
+    #[arg(long)]
+    no_record: bool,
     /// Start although a process can go around the firewall (`CAP_NET_RAW`, `CAP_NET_ADMIN`)
     #[arg(long)]
     allow_capabilities: bool,
@@ -70,12 +87,17 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
         name,
         dns,
         allow,
+        deny,
+        profile,
         hold,
+        no_record,
         allow_capabilities,
     } = args;
     if runner::is_inside_sandbox() {
         return Err(CommandError::InsideSandbox);
     }
+    let records = SuperviseRecords::merged(no_record, &name, &profile, context)?;
+    let policy = read_filtered_policy(&allow, &deny, &profile, context)?;
     let process = ProcessHandle::open(pid);
     let process = process.map_err(|source| CommandError::NoProcess { pid, source })?;
     let name_server = name_server(dns, &process, context)?;
@@ -86,7 +108,7 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
         dossier: Dossier::default(),
         process,
         names: NameAccess::Server(name_server),
-        allowed_dests: allow,
+        allowed_dests: Vec::new(),
         hold,
         allow_capabilities,
         runtime_dir: RuntimeDir::new(context.environment.private_runtime_dir()?),
@@ -94,7 +116,11 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
     block_on(async {
         let mut signals = StopSignals::catch()?;
         let supervisor =
-            Supervisor::start(config).map_err(|source| CommandError::Supervise { pid, source })?;
+            Supervisor::start(config).and_then(|supervisor| supervisor.with_policy(policy));
+        let supervisor = supervisor.map_err(|source| CommandError::Supervise { pid, source })?;
+        let audit = begin_record(records, context)?;
+        let observed = audit.clone();
+        let supervisor = supervisor.with_observer(Box::new(move |event| observed.observe(&event)));
         if let Some(holder) = supervisor.capability_holder() {
             context.output.print_error_line(&format!(
                 "warning: {holder} over its network namespace: it can send and receive past the \
@@ -129,11 +155,93 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
             }
             status = signals.wait_and_cancel(&stop) => (serving.await, status),
         };
+        end_record(audit, &ended, context);
         match ended.context("cannot guard the sandbox any longer")? {
             SupervisorExit::SandboxEnded => Ok(CommandStatus::OK),
             SupervisorExit::Stopped => Ok(status),
         }
     })
+}
+
+/// The records of a sandbox.
+struct SuperviseRecords {
+    records: Vec<RecordConfig>,
+    is_required: bool,
+    sandbox: AuditSandbox,
+    profiles: Vec<DisplayText>,
+}
+
+impl SuperviseRecords {
+    fn merged(
+        no_record: bool,
+        name: &ContainerId,
+        profiles: &[ProfileName],
+        context: &CommandContext,
+    ) -> Result<Self, CommandError> {
+        let organisation = read_organisation()?;
+        let organisation = organisation.as_deref();
+        let settings = context.settings.get()?;
+        Ok(Self {
+            records: merged_records(no_record, &context.environment, settings, organisation)?,
+            is_required: is_record_required(organisation),
+            sandbox: AuditSandbox::new(name.clone()),
+            profiles: {
+                let names = profiles.iter().map(|name| DisplayText::new(name.as_str()));
+                names.collect()
+            },
+        })
+    }
+}
+
+/// Opens the records, and records the start of the sandbox.
+fn begin_record(
+    records: SuperviseRecords,
+    context: &CommandContext,
+) -> Result<SandboxAudit, CommandError> {
+    let SuperviseRecords {
+        records,
+        is_required,
+        sandbox,
+        profiles,
+    } = records;
+    let output = context.output;
+    let audit = SandboxAudit::open(&records, is_required, sandbox, move |notice| {
+        output.print_error_line(&format!("warning: {}", describe_record_notice(&notice)));
+    });
+    let audit = audit.context("cannot guard the sandbox any longer")?;
+    audit.start(AuditSandboxStart {
+        network: "filtered".into(),
+        learn: false,
+        profiles,
+        command: None,
+    });
+    Ok(audit)
+}
+
+/// Records how the supervision ended.
+fn end_record(
+    audit: SandboxAudit,
+    ended: &Result<SupervisorExit, SupervisorServeError>,
+    context: &CommandContext,
+) {
+    let end = match ended {
+        Ok(SupervisorExit::SandboxEnded) => Some(AuditSandboxEnd {
+            status: None,
+            reason: None,
+        }),
+        Ok(SupervisorExit::Stopped) => {
+            audit.note("the supervisor was stopped; the rules stay in force");
+            None
+        }
+        Err(error) => {
+            audit.note(&format!("the supervisor failed: {error}"));
+            None
+        }
+    };
+    if !audit.finish(end) {
+        let warning = format!("warning: {RECORD_INCOMPLETE}");
+        context.output.print_error_line(&warning);
+    }
 }
 
 /// How often a container that is not started is looked at: nothing reports the start.

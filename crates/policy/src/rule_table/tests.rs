@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::RuleOrigin;
 
 mod plain_scan;
 mod zones;

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 
 use netns::netlink::{
-    AttributeBuilder, NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkHeader,
+    AttributeBuilder, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkHeader,
     append_message, parse_messages,
 };
 use rustix::io::Errno;
@@ -58,6 +58,8 @@ const ANY_STATE: u32 = u32::MAX;
 
 /// `SOCK_DIAG_BY_FAMILY`.
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
+/// `SOCK_DESTROY`.
+const SOCK_DESTROY: u16 = 21;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 /// The kernel's datagrams of a dump have at most 32 KiB, if the reader has room for them.
@@ -128,6 +130,50 @@ impl SocketDiag {
         Ok(remotes)
     }
 
+    /// Ends the socket of a TCP connection, or of a UDP flow with a remote address: its program gets
+    /// an error (`ECONNABORTED`), the other end of TCP a reset. Returns `false` if there is none.
+    /// Requires `CAP_NET_ADMIN` over the namespace, which the owner of its user namespace has. Does
+    /// not block.
+    pub fn destroy_socket(
+        &mut self,
+        protocol: Protocol,
+        local: SocketAddr,
+        remote: SocketAddr,
+    ) -> io::Result<bool> {
+        let query = SocketQuery {
+            protocol,
+            local: canonical(local),
+            remote: canonical(remote),
+        };
+        if !matches!(protocol, Protocol::TCP | Protocol::UDP)
+            || query.local.is_ipv4() != query.remote.is_ipv4()
+        {
+            return Ok(false);
+        }
+        if protocol == Protocol::UDP {
+            // The kernel would also take one that has no remote address, and other flows.
+            let found = self.find_socket(protocol, local, remote)?;
+            if found.is_none_or(|found| found.state != SocketState::ESTABLISHED) {
+                return Ok(false);
+            }
+        }
+        self.drain()?;
+        // The kernel looks for the socket from "source" to "destination", of both protocols.
+        let id = encode_socket_id(query.local, query.remote);
+        self.send(&query, SOCK_DESTROY, NLM_F_ACK, ANY_STATE, &id)?;
+        let length = receive(&self.socket, &mut self.buffer)?;
+        let datagram = self.buffer.get(..length).unwrap_or_default();
+        let reply = parse_messages(datagram).next();
+        let reply = reply
+            .ok_or(Errno::BADMSG)?
+            .map_err(|_incomplete| Errno::BADMSG)?;
+        match reply.error_code().ok_or(Errno::BADMSG)? {
+            0 => Ok(true),
+            code if code == Errno::NOENT.raw_os_error() => Ok(false),
+            code => Err(io::Error::from_raw_os_error(code)),
+        }
+    }
+
     fn find_exact(&mut self, query: &SocketQuery) -> io::Result<Option<DiagSocket>> {
         let mut found = None;
         let socket_id = query.exact_socket_id();
@@ -164,23 +210,7 @@ impl SocketDiag {
         mut on_socket: impl FnMut(DiagSocket),
     ) -> Result<(), Errno> {
         self.drain()?;
-        self.sequence = self.sequence.wrapping_add(1);
-        let header = NetlinkHeader {
-            kind: SOCK_DIAG_BY_FAMILY,
-            flags: NLM_F_REQUEST | flags,
-            sequence: self.sequence,
-        };
-        let family = if query.local.is_ipv4() {
-            AF_INET
-        } else {
-            AF_INET6
-        };
-        let mut request = vec![family, query.protocol.0, 0, 0];
-        request.extend(states.to_ne_bytes());
-        request.extend(socket_id);
-        let mut message = Vec::new();
-        append_message(&mut message, header, &request, &AttributeBuilder::default());
-        rustix::net::send(&self.socket, &message, SendFlags::empty())?;
+        self.send(query, SOCK_DIAG_BY_FAMILY, flags, states, socket_id)?;
         for _ in 0..MAX_DUMP_DATAGRAMS {
             let length = receive(&self.socket, &mut self.buffer)?;
             let datagram = self.buffer.get(..length).unwrap_or_default();
@@ -207,6 +237,34 @@ impl SocketDiag {
             }
         }
         Err(Errno::TOOBIG)
+    }
+
+    fn send(
+        &mut self,
+        query: &SocketQuery,
+        kind: u16,
+        flags: u16,
+        states: u32,
+        socket_id: &[u8; SOCKET_ID_BYTES],
+    ) -> Result<(), Errno> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let header = NetlinkHeader {
+            kind,
+            flags: NLM_F_REQUEST | flags,
+            sequence: self.sequence,
+        };
+        let family = if query.local.is_ipv4() {
+            AF_INET
+        } else {
+            AF_INET6
+        };
+        let mut request = vec![family, query.protocol.0, 0, 0];
+        request.extend(states.to_ne_bytes());
+        request.extend(socket_id);
+        let mut message = Vec::new();
+        append_message(&mut message, header, &request, &AttributeBuilder::default());
+        rustix::net::send(&self.socket, &message, SendFlags::empty())?;
+        Ok(())
     }
 
     /// Discards what an earlier request left, so that the kernel ends its dump.

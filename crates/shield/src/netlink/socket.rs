@@ -95,7 +95,7 @@ impl NftReply {
 }
 
 /// Size of `struct nfgenmsg`.
-const NFGENMSG_BYTES: usize = 4;
+pub(crate) const NFGENMSG_BYTES: usize = 4;
 
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
@@ -180,8 +180,18 @@ impl NftSocket {
         kind: NftMessageKind,
         attributes: &AttributeBuilder,
     ) -> Result<Vec<NftReply>, NetlinkError> {
+        self.dump_messages(message_type(kind), TABLE_HEADER, attributes)
+    }
+
+    /// Returns the replies to a dump of any subsystem of netfilter.
+    pub(crate) fn dump_messages(
+        &mut self,
+        kind: u16,
+        netfilter: [u8; NFGENMSG_BYTES],
+        attributes: &AttributeBuilder,
+    ) -> Result<Vec<NftReply>, NetlinkError> {
         for _ in 0..MAX_DUMP_ATTEMPTS {
-            match self.dump_once(kind, attributes) {
+            match self.dump_once(kind, netfilter, attributes) {
                 Err(NetlinkError::DumpInterrupted) => {}
                 other => return other,
             }
@@ -189,20 +199,52 @@ impl NftSocket {
         Err(NetlinkError::DumpInterrupted)
     }
 
+    /// Executes one message of any subsystem of netfilter.
+    pub(crate) fn execute_message(
+        &mut self,
+        kind: u16,
+        netfilter: [u8; NFGENMSG_BYTES],
+        attributes: &AttributeBuilder,
+    ) -> Result<(), NetlinkError> {
+        self.discard_stale_replies();
+        let expected = self.reserve_sequences(1);
+        let header = NetlinkHeader {
+            kind,
+            flags: NLM_F_REQUEST | NLM_F_ACK,
+            sequence: expected,
+        };
+        let mut bytes = Vec::with_capacity(128);
+        append_message(&mut bytes, header, &netfilter, attributes);
+        self.send(&bytes)?;
+        loop {
+            let length = self.receive()?;
+            for message in parse_messages(self.buffer.get(..length).unwrap_or_default()) {
+                let message = message?;
+                if message.header.sequence == expected && message.header.kind == NLMSG_ERROR {
+                    return match error_code(&message)? {
+                        0 => Ok(()),
+                        code => Err(refused_error(code)),
+                    };
+                }
+            }
+        }
+    }
+
     fn dump_once(
         &mut self,
-        kind: NftMessageKind,
+        kind: u16,
+        netfilter: [u8; NFGENMSG_BYTES],
         attributes: &AttributeBuilder,
     ) -> Result<Vec<NftReply>, NetlinkError> {
         self.discard_stale_replies();
         let expected = self.reserve_sequences(1);
         let mut bytes = Vec::with_capacity(64);
         let header = NetlinkHeader {
-            kind: message_type(kind),
+            kind,
             flags: NLM_F_REQUEST | NLM_F_DUMP,
             sequence: expected,
         };
-        append_message(&mut bytes, header, &TABLE_HEADER, attributes);
+        append_message(&mut bytes, header, &netfilter, attributes);
         self.send(&bytes)?;
         let mut replies = Vec::new();
         loop {

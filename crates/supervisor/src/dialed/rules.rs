@@ -22,8 +22,8 @@ use terok_clearance::{
 };
 use tokio::sync::Notify;
 
-use super::boot_clock::{BootAlarm, boot_now};
 use super::kept::{DialedPolicy, KeptPlace};
+use crate::boot_clock::{BootAlarm, boot_now};
 use crate::{RuleEnd, TraceEvent, TraceObserver};
 
 /// Maximum destinations whose last answer is remembered after its rule has ended.

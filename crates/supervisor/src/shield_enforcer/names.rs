@@ -5,12 +5,11 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use names::{DnsTransport, LookupFailure, LookupOutcome, LookupRequest, PendingLookup, QueryPlan};
 use shield::NftShield;
-use terok_clearance::{
-    Action, BlockedPacket, Dest, DisplayText, DomainName, Scope, Target, error_chain,
-};
+use terok_clearance::{BlockedPacket, Dest, DomainName, Target, error_chain};
 
 use super::{ShieldEnforcer, ShieldEnforcerState, std_now};
 use crate::TraceEvent;
+use crate::boot_clock::boot_now;
 use crate::hold_table::OverdueDest;
 use crate::served_names::{ServedNames, mappable_addresses};
 
@@ -28,7 +27,12 @@ impl ShieldEnforcer {
     pub(crate) fn plan_query(&self, query: &[u8], transport: DnsTransport) -> QueryPlan {
         let now = std_now();
         let mut inner = self.lock_state();
-        let ShieldEnforcerState { shield, names, .. } = &mut *inner;
+        let ShieldEnforcerState {
+            shield,
+            names,
+            rules,
+            ..
+        } = &mut *inner;
         let (Some(shield), Some(names)) = (shield, names) else {
             return QueryPlan::Ignore;
         };
@@ -37,7 +41,11 @@ impl ShieldEnforcer {
         } = names;
         let is_allowed = |name: &DomainName| {
             let ordered = ordered.get(name);
-            ordered.is_some_and(|one| shield.address_of_stand_in(one.stand_in, now).is_some())
+            match ordered {
+                Some(one) => shield.address_of_stand_in(one.stand_in, now).is_some(),
+                // A rule for many names.
+                None => rules.table.allows_name(name, boot_now()),
+            }
         };
         let plan = forwarder.plan(query, transport, &is_allowed);
         for notice in forwarder.take_notices() {
@@ -53,6 +61,7 @@ impl ShieldEnforcer {
         let mut inner = self.lock_state();
         let outcome = match (&request, outcome) {
             (LookupRequest::Addresses(name), LookupOutcome::Addresses(Ok(addresses))) => {
+                inner.order_looked_up(name);
                 let mapped = inner.map_name(name, &addresses);
                 LookupOutcome::Addresses(mapped.map(|()| addresses))
             }
@@ -149,24 +158,6 @@ impl ShieldEnforcerState {
             names.want(name);
         }
         name.is_some()
-    }
-
-    /// Applies an order on a name.
-    pub(super) fn order_name(
-        &mut self,
-        action: Action,
-        name: &DomainName,
-        scope: &Scope,
-    ) -> Result<(), DisplayText> {
-        let (Some(shield), Some(names)) = (&mut self.shield, &mut self.names) else {
-            return Err(DisplayText::new("the sandbox has ended"));
-        };
-        let stand_in = names
-            .add_ordered(name)
-            .map_err(|error| error_chain(&error))?;
-        shield
-            .apply_name_order(action, name, stand_in, scope, std_now())
-            .map_err(|error| error_chain(&error))
     }
 
     /// Gives the stand-in of an allowed name one of its addresses.

@@ -75,7 +75,7 @@ impl RuleColumn {
         let RuleEntry { rule, words } = entry;
         match self {
             Self::Lifetime => short_lifetime(rule, words),
-            Self::Uses => short_count(rule.uses),
+            Self::Uses => rule.uses.map_or_else(|| "-".to_owned(), short_count),
             Self::Open => short_count(rule.open),
             Self::Origin => words.origin.clone(),
             Self::Age => words.age.clone(),

@@ -31,8 +31,9 @@ pub struct ListedRule {
     pub by: DisplayText,
     /// The time since which the rule counts.
     pub since: Timestamp,
-    /// Connections that the rule has let pass, or refused.
-    pub uses: u64,
+    /// Connections that the rule has let pass, or refused; absent if nobody counts them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uses: Option<u64>,
     /// The time of the last one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_used: Option<Timestamp>,

@@ -121,10 +121,7 @@ pub(super) fn merge_run(
             settings,
             organisation.as_deref(),
         )?,
-        is_record_required: organisation
-            .as_ref()
-            .and_then(|policy| policy.record.required.as_ref())
-            .is_some_and(|required| required.value),
+        is_record_required: is_record_required(organisation.as_deref()),
         hold: match &organisation {
             Some(organisation) => limited_hold(hold, organisation),
             None => hold,
@@ -176,7 +173,14 @@ fn parse_profiles(names: &[String]) -> Result<Vec<ProfileName>, CommandError> {
     Ok(parsed.context("cannot use the profiles of the configuration")?)
 }
 
-/// Returns the records of the run: the operator's own, and the copies of the organisation.
+/// Returns `true` if the organisation permits no sandbox without a record.
+pub(crate) fn is_record_required(organisation: Option<&OrganisationPolicy>) -> bool {
+    organisation
+        .and_then(|policy| policy.record.required.as_ref())
+        .is_some_and(|required| required.value)
+}
+
+/// Returns the records of a sandbox: the operator's own, and the copies of the organisation.
 pub(crate) fn merged_records(
     no_record: bool,
     environment: &UserEnvironment,

@@ -45,16 +45,8 @@ impl RunReporter for TerminalReporter {
                 return Some(learnt_text::json(learnt).to_string());
             }
             RunNotice::Learnt(learnt) => learnt_text::text(learnt, self.has_record)?,
-            RunNotice::Record(RecordNotice::Failed(error)) => format!(
-                "the record cannot be written: {}; connections go on, and what is lost is counted",
-                error_chain(error)
-            ),
-            RunNotice::Record(RecordNotice::Restored { lost }) => {
-                format!("the record is written again; {lost} entries are lost")
-            }
-            RunNotice::RecordIncomplete => {
-                "the last entries of the record could not be written".to_owned()
-            }
+            RunNotice::Record(notice) => describe_record_notice(notice),
+            RunNotice::RecordIncomplete => RECORD_INCOMPLETE.to_owned(),
             RunNotice::KeptUnreadable(reason) => {
                 format!(
                     "a file of rules was changed and is not used: {reason}; its old rules count"
@@ -212,4 +204,21 @@ fn json_published(port: &PublishedPort) -> String {
         "protocol": port.protocol.to_string(),
     });
     object.to_string()
+}
+
+/// The message at the end of a sandbox whose record is incomplete.
+pub(crate) const RECORD_INCOMPLETE: &str = "the last entries of the record could not be written";
+
+/// Returns the message about a change of the record's state.
+pub(crate) fn describe_record_notice(notice: &RecordNotice) -> String {
+    match notice {
+        RecordNotice::Failed(error) => format!(
+            "the record cannot be written: {}; connections go on, and what is lost is counted",
+            error_chain(error)
+        ),
+        RecordNotice::Restored { lost } => {
+            format!("the record is written again; {lost} entries are lost")
+        }
+        _ => "the state of the record has changed".to_owned(),
+    }
 }

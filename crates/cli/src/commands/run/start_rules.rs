@@ -3,18 +3,21 @@
 
 use std::path::{Path, PathBuf};
 
-use policy::{ProfileName, RuleFile, RuleOrigin};
+use anyhow::Context as _;
+use policy::{ProfileName, RuleFile, RuleOrigin, RuleSpec, RuleTerm};
 use runner::{KeptFiles, LongestAnswer, RunRules, StartRule};
 use settings::{AnswerLifetime, OrganisationPolicy};
 use store::{
     LoadedProfile, ProjectPath, RuleDifference, RuleStore, RuleStoreError, TrustedFile,
     TrustedFileState, read_trusted,
 };
-use terok_clearance::{Action, DestPattern, DisplayText};
+use supervisor::{AllowedDest, FilteredPolicy};
+use terok_clearance::{Action, DestPattern, DisplayText, Timestamp};
 
 use super::Args;
 use super::merged_run::MergedRun;
 use crate::commands::confirm::{can_confirm, confirm};
+use crate::settings_files::read_organisation;
 use crate::{CommandContext, CommandError};
 
 /// Reads the rules of a run.
@@ -85,6 +88,66 @@ pub(super) fn read_start_rules(
             .and_then(|limits| limits.allow_approver.as_ref())
             .is_some_and(|allowed| !allowed.value),
         learns: args.learn,
+    })
+}
+
+/// Returns the rules of `supervise`: of options, profiles and the organisation.
+pub(crate) fn read_filtered_policy(
+    allowed: &[AllowedDest],
+    denied: &[DestPattern],
+    profiles: &[ProfileName],
+    context: &CommandContext,
+) -> Result<FilteredPolicy, CommandError> {
+    let organisation = read_organisation()?;
+    let organisation = organisation.as_deref();
+    let store = RuleStore::open(context.environment.config_dir())?;
+    let mut rules = Vec::new();
+    if let Some(organisation) = organisation {
+        rules.extend(organisation_rules(organisation));
+        for name in organisation.add_required_profiles(Vec::new()) {
+            let name: ProfileName = name
+                .parse()
+                .context("cannot use the profiles of the organisation")?;
+            let profile = LoadedProfile::bundled(&name);
+            let profile = profile.ok_or(RuleStoreError::NoBundledProfile(name))?;
+            rules.extend(file_rules(&profile.file, &RuleOrigin::Organisation));
+        }
+    }
+    let of_option = |action, pattern| StartRule {
+        action,
+        pattern,
+        origin: RuleOrigin::Flag,
+    };
+    for dest in allowed {
+        let pattern = dest.to_pattern().context("cannot use --allow")?;
+        if let Some(organisation) = organisation {
+            organisation.check_allowed(&pattern)?;
+        }
+        rules.push(of_option(Action::Allow, pattern));
+    }
+    let denied = denied.iter().cloned();
+    rules.extend(denied.map(|pattern| of_option(Action::Deny, pattern)));
+    for name in profiles {
+        rules.extend(profile_rules(&store, name)?);
+    }
+    let limit = organisation.and_then(|policy| policy.answers.max_lifetime.as_ref());
+    let by = format!("uid {}", context.environment.uid());
+    let since = Timestamp::now();
+    let specs = rules.into_iter().map(|rule| RuleSpec {
+        pattern: rule.pattern,
+        action: rule.action,
+        term: RuleTerm::Run,
+        by: match rule.origin {
+            RuleOrigin::Organisation | RuleOrigin::Ceiling => DisplayText::default(),
+            _ => DisplayText::new(&by),
+        },
+        origin: rule.origin,
+        since,
+    });
+    Ok(FilteredPolicy {
+        rules: specs.collect(),
+        has_ceiling: organisation.is_some_and(|policy| policy.destinations.ceiling.is_some()),
+        longest_answer: limit.map_or(LongestAnswer::Always, |limit| longest_answer(limit.value)),
     })
 }
 

@@ -19,9 +19,9 @@ use terok_clearance::{
 use tokio::time::Instant;
 
 use super::{DialedRules, RulesState};
-use crate::dialed::boot_clock::boot_now;
+use crate::boot_clock::boot_now;
 use crate::dialed::kept::{KeptPlace, KeptRule, LongestAnswer};
-use crate::{RuleEnd, TraceEvent};
+use crate::{RuleEnd, TraceEvent, rule_listing};
 
 /// An answer that cannot become a rule.
 #[derive(Debug, thiserror::Error)]
@@ -237,8 +237,8 @@ impl DialedRules {
                 (_, None) => self.lock_state().table.remove(rule.id),
             };
             listed.push(match &entry {
-                Some(entry) => super::listing::list_rule(entry, boot_now()),
-                None => super::listing::list_removed_rule(rule, boot_now()),
+                Some(entry) => rule_listing::list_rule(entry, boot_now()),
+                None => rule_listing::list_removed_rule(rule, boot_now()),
             });
             removed.extend(entry);
         }
@@ -260,7 +260,7 @@ impl DialedRules {
             if name.as_str().parse() != Ok(bypass.id) {
                 return None;
             }
-            let listed = super::listing::list_bypass(bypass, boot_now());
+            let listed = rule_listing::list_bypass(bypass, boot_now());
             (state.table.close_bypass()?, listed)
         };
         let ended = self.check_connections();
@@ -298,7 +298,7 @@ impl DialedRules {
                 .open_bypass(Some(until), by.clone(), Timestamp::now());
             opened.map_err(|error| RuleCallError::refused(&error.to_string()))?;
             let bypass = state.table.bypass(now);
-            bypass.map(|bypass| super::listing::list_bypass(bypass, now))
+            bypass.map(|bypass| rule_listing::list_bypass(bypass, now))
         };
         tracing::warn!(%by, seconds, "the internet is open, except for what rules deny");
         self.emit_trace(TraceEvent::BypassOpened { by, seconds });

@@ -12,7 +12,7 @@ use rustix::time::{
 };
 
 /// Returns the time since the boot, with the time that the machine slept.
-pub(super) fn boot_now() -> BootInstant {
+pub(crate) fn boot_now() -> BootInstant {
     let now = clock_gettime(ClockId::Boottime);
     let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
     let nanos = u32::try_from(now.tv_nsec).unwrap_or_default();
@@ -22,13 +22,13 @@ pub(super) fn boot_now() -> BootInstant {
 /// Waits for times of the boot clock. After a sleep of the machine, a time that has passed is
 /// noticed at once.
 #[derive(Debug)]
-pub(super) struct BootAlarm {
+pub(crate) struct BootAlarm {
     timer: PollableFd,
 }
 
 impl BootAlarm {
     /// Creates the alarm. Requires a tokio runtime.
-    pub(super) fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         let timer = timerfd_create(TimerfdClockId::Boottime, flags)?;
         Ok(Self {
@@ -37,7 +37,7 @@ impl BootAlarm {
     }
 
     /// Waits until `time`; forever without one. Cancel safe.
-    pub(super) async fn wait_until(&mut self, time: Option<BootInstant>) -> io::Result<()> {
+    pub(crate) async fn wait_until(&mut self, time: Option<BootInstant>) -> io::Result<()> {
         let Some(time) = time else {
             return std::future::pending().await;
         };
