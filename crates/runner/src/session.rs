@@ -159,18 +159,12 @@ impl RunSession<'_> {
             // A desktop that does not reply for that long keeps the popups.
             drop(timeout(SHUTDOWN_TIMEOUT, popups.close()).await);
         }
-        let summary = recorder.summary();
         let learnt = rules.learns.then(|| learnt.learnt());
-        let is_recorded = record.finish(outcome);
-        let last = [
-            Some(RunNotice::Ended(&summary)),
-            learnt.as_ref().map(RunNotice::Learnt),
-            (!is_recorded).then_some(RunNotice::RecordIncomplete),
-        ];
-        announce_all(
-            &mut None,
+        announce_end(
             reporter,
-            &last.into_iter().flatten().collect::<Vec<_>>(),
+            &recorder.summary(),
+            learnt,
+            record.finish(outcome),
         );
         Ok(outcome)
     }
@@ -232,6 +226,22 @@ fn open_frontend<'a>(
 }
 
 /// Shows a message: on the console, if any, else by the reporter.
+/// Prints what is known at the end.
+fn announce_end(
+    reporter: &dyn RunReporter,
+    summary: &crate::RunSummary,
+    learnt: Option<&crate::LearntDests>,
+    is_recorded: bool,
+) {
+    let last = [
+        Some(RunNotice::Ended(summary)),
+        learnt.map(RunNotice::Learnt),
+        (!is_recorded).then_some(RunNotice::RecordIncomplete),
+    ];
+    let last: Vec<_> = last.into_iter().flatten().collect();
+    announce_all(&mut None, reporter, &last);
+}
+
 fn announce_all(
     console: &mut Option<RunConsole<'_>>,
     reporter: &dyn RunReporter,

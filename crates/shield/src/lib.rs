@@ -19,7 +19,7 @@ mod ruleset;
 pub use gateway::{engage_gateway, preview_gateway, verify_gateway};
 pub use netlink::{NetlinkError, RulesetDifference, open_nftables_socket};
 pub use nft_shield::{
-    ConnectionKey, DestOrder, LearntAddresses, ListedElement, NftShield, OpenedConnection,
+    DestOrder, LearntAddresses, ListedElement, NftShield, OpenedConnection, OpenedConnectionKey,
     ShieldError, ShieldOrderError,
 };
 pub use policy::{LOOKUP_MARK, NAME_SERVER_PORT, Policy, PolicyError};

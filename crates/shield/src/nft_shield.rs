@@ -5,7 +5,7 @@ mod connections;
 mod dest_orders;
 mod stand_ins;
 
-pub use connections::{ConnectionKey, OpenedConnection};
+pub use connections::{OpenedConnection, OpenedConnectionKey};
 pub use dest_orders::DestOrder;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -130,10 +130,10 @@ impl SocketDiag {
         Ok(remotes)
     }
 
-    /// Ends the socket of a TCP connection, or of a UDP flow with a remote address: its program gets
-    /// an error (`ECONNABORTED`), the other end of TCP a reset. Returns `false` if there is none.
-    /// Requires `CAP_NET_ADMIN` over the namespace, which the owner of its user namespace has. Does
-    /// not block.
+    /// Ends the socket of a TCP connection, or of a UDP flow with a remote address: its program
+    /// gets an error (`ECONNABORTED`), the other end of TCP a reset. Returns `false` if there is
+    /// none. Requires `CAP_NET_ADMIN` over the namespace, which the owner of its user namespace
+    /// has. Does not block.
     pub fn destroy_socket(
         &mut self,
         protocol: Protocol,

@@ -20,7 +20,7 @@ use crate::ruleset::ALLOWED_MARK;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenedConnection {
     /// What tells the connection from any other, also one between the same ports later.
-    pub key: ConnectionKey,
+    pub key: OpenedConnectionKey,
     /// The address of the socket inside.
     pub local: SocketAddr,
     /// The destination as the program inside gave it, such as a stand-in address. Port 0 for a
@@ -37,7 +37,7 @@ pub struct OpenedConnection {
 
 /// The identity of a connection in the kernel.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct ConnectionKey {
+pub struct OpenedConnectionKey {
     id: u32,
     tuple: Vec<u8>,
 }
@@ -66,7 +66,7 @@ impl NftShield {
     /// Ends a connection: no further packet of it passes, unless an order allows it. Returns
     /// `false` if it had ended already.
     pub fn end_connection(&mut self, connection: &OpenedConnection) -> Result<bool, NetlinkError> {
-        let ConnectionKey { id, tuple } = &connection.key;
+        let OpenedConnectionKey { id, tuple } = &connection.key;
         let mut attributes = AttributeBuilder::default()
             .bytes(TUPLE_ORIGINAL | NESTED, tuple)
             .u32_be(ID, *id);
@@ -146,7 +146,7 @@ fn parse_connection(reply: &NftReply) -> Option<OpenedConnection> {
         .find(PROTOCOL_INFO)
         .and_then(|info| info.find(TCP_INFO)?.find(TCP_STATE)?.value.first().copied());
     Some(OpenedConnection {
-        key: ConnectionKey {
+        key: OpenedConnectionKey {
             id: reply.find(ID)?.u32_be()?,
             tuple: original.value.to_vec(),
         },

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The rules of a sandbox in the filtered way, from which the orders in its firewall are made.
 //!
-//! Each change of a rule makes the orders of its destination anew, in one transaction, from all
+//! Each change of a rule replaces the orders of its destination, in one transaction, from all
 //! rules for it. So a revoked rule takes nothing with it that another rule opens.
 
 mod order_terms;
@@ -14,7 +14,7 @@ use policy::{
     BootInstant, MAX_RULES, PolicyRule, RuleId, RuleOrigin, RuleSpec, RuleTable, RuleTerm,
     RuleVerdict, TableRule,
 };
-use shield::{ConnectionKey, DestOrder, ListedElement};
+use shield::{DestOrder, ListedElement, OpenedConnectionKey};
 use terok_clearance::wire::clearance2::{RevokeReply, RuleCallError};
 use terok_clearance::{
     Action, BlockedPacket, DestPattern, DestZone, DisplayText, DomainName, HostPattern, PacketDest,
@@ -38,7 +38,7 @@ use crate::{AllowedDest, FilteredPolicy, LongestAnswer, RuleEnd, TraceEvent, rul
 pub(super) struct FilteredRules {
     pub(super) table: RuleTable,
     /// The connections that go on after the time of their rule, which was for them alone.
-    pub(super) spent: HashMap<ConnectionKey, RuleId>,
+    pub(super) spent: HashMap<OpenedConnectionKey, RuleId>,
     /// The time to look again for connections that no rule allows.
     pub(super) check_at: Option<BootInstant>,
     /// The organisation limits what can be opened.

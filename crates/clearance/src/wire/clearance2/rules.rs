@@ -31,7 +31,7 @@ pub struct ListedRule {
     pub by: DisplayText,
     /// The time since which the rule counts.
     pub since: Timestamp,
-    /// Connections that the rule has let pass, or refused; absent if nobody counts them.
+    /// Connections that the rule has let pass, or refused; absent where they are not counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uses: Option<u64>,
     /// The time of the last one.
