@@ -163,7 +163,7 @@ impl RunSession<'_> {
         announce_end(
             reporter,
             &recorder.summary(),
-            learnt,
+            learnt.as_ref(),
             record.finish(outcome),
         );
         Ok(outcome)
