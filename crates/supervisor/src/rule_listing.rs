@@ -26,6 +26,17 @@ pub(crate) fn list_rules(table: &RuleTable, now: BootInstant) -> Vec<ListedRule>
     listed.chain(bypass).collect()
 }
 
+/// Checks that an operator may end a rule: those of the organisation are above all operators.
+pub(crate) fn check_revocable(rule: &PolicyRule) -> Result<(), RuleCallError> {
+    match rule.spec.origin {
+        RuleOrigin::Organisation | RuleOrigin::Ceiling => {
+            let reason = "the rule is the organisation's: only its policy file changes it";
+            Err(RuleCallError::refused(reason))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// A destination to explain.
 #[derive(Debug)]
 pub(crate) struct ExplainedDest {

@@ -141,6 +141,7 @@ async fn nothing_opens_what_the_organisation_does_not_permit() {
         FilteredPolicy {
             rules: vec![
                 ceiling("*.ok.test"),
+                rule(&RuleOrigin::Organisation, Action::Deny, "denied.ok.test"),
                 rule(&RuleOrigin::Flag, Action::Allow, "elsewhere.test"),
             ],
             has_ceiling: true,
@@ -149,7 +150,21 @@ async fn nothing_opens_what_the_organisation_does_not_permit() {
     );
     ended(stream).await;
     let mut operator = Operator::connect(&guarded).await;
-    for name in ["elsewhere.test", "before.test", "other.test"] {
+    // No operator takes a rule of the organisation back.
+    let of_organisation = |origin: &str| ["organisation", "ceiling"].contains(&origin);
+    let mut listed = rules(&operator).await;
+    listed.retain(|rule| of_organisation(rule.origin.as_str()));
+    assert_eq!(listed.len(), 2);
+    for rule in listed {
+        let error = operator.client.revoke(rule.rule).await.unwrap_err();
+        assert!(error.to_string().contains("organisation"), "{error}");
+    }
+    for name in [
+        "elsewhere.test",
+        "before.test",
+        "other.test",
+        "denied.ok.test",
+    ] {
         let (refused, _) = connect(stand_in(name).await, 443).await.unwrap();
         assert_eq!(
             refused.unwrap_err().kind(),

@@ -445,6 +445,9 @@ impl ShieldEnforcerState {
         if found.is_empty() {
             return Err(RuleCallError::NoSuchRule { rule: name.clone() });
         }
+        for rule in &found {
+            rule_listing::check_revocable(rule)?;
+        }
         let ids: Vec<_> = found.iter().map(|rule| rule.id).collect();
         let open = self.count_open();
         let refused = |reason: &DisplayText| RuleCallError::refused(reason.as_str());

@@ -221,12 +221,9 @@ impl DialedRules {
         let mut listed = Vec::new();
         let mut removed = Vec::new();
         for rule in &found {
-            let entry = match (&rule.spec.origin, KeptPlace::of_origin(&rule.spec.origin)) {
-                (RuleOrigin::Organisation | RuleOrigin::Ceiling, _) => {
-                    let reason = "the rule is the organisation's: only its policy file changes it";
-                    return Err(RuleCallError::refused(reason));
-                }
-                (_, Some(place)) => {
+            rule_listing::check_revocable(rule)?;
+            let entry = match KeptPlace::of_origin(&rule.spec.origin) {
+                Some(place) => {
                     let kept = KeptRule {
                         action: rule.spec.action,
                         pattern: rule.spec.pattern.clone(),
@@ -234,7 +231,7 @@ impl DialedRules {
                     let forgotten = self.forget_rule(place, kept, rule.id).await;
                     forgotten.map_err(|error| RuleCallError::refused(&error.to_string()))?
                 }
-                (_, None) => self.lock_state().table.remove(rule.id),
+                None => self.lock_state().table.remove(rule.id),
             };
             listed.push(match &entry {
                 Some(entry) => rule_listing::list_rule(entry, boot_now()),
