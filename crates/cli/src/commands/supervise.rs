@@ -11,6 +11,7 @@ use netns::{ProcessHandle, find_capability_holder, is_runtime_init};
 use policy::ProfileName;
 use record::{AuditSandbox, AuditSandboxEnd, AuditSandboxStart};
 use runner::{RecordConfig, SandboxAudit, load_stand_in_key};
+use settings::Setting;
 use shield::Policy;
 use supervisor::{
     AllowedDest, FirewallBypass, HoldLimit, NameAccess, NameServerConfig, SandboxLookup,
@@ -23,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::run::{
     HOSTS_FILE, RECORD_INCOMPLETE, RESOLV_CONF, describe_record_notice, is_record_required,
-    merged_records, read_filtered_policy,
+    limited_hold, merged_records, read_filtered_policy,
 };
 use crate::settings_files::read_organisation;
 use crate::{CommandContext, CommandError, CommandStatus, StopSignals, block_on};
@@ -98,6 +99,10 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
     }
     let records = SuperviseRecords::merged(no_record, &name, &profile, context)?;
     let policy = read_filtered_policy(&allow, &deny, &profile, context)?;
+    let hold = match read_organisation()? {
+        Some(organisation) => limited_hold(Setting::of_flag("--hold", hold), &organisation).value,
+        None => hold,
+    };
     let process = ProcessHandle::open(pid);
     let process = process.map_err(|source| CommandError::NoProcess { pid, source })?;
     let name_server = name_server(dns, &process, context)?;
