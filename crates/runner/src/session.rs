@@ -159,6 +159,7 @@ impl RunSession<'_> {
             // A desktop that does not reply for that long keeps the popups.
             drop(timeout(SHUTDOWN_TIMEOUT, popups.close()).await);
         }
+        announce_rest(reporter, &mut events);
         let learnt = rules.learns.then(|| learnt.learnt());
         announce_end(
             reporter,
@@ -226,6 +227,13 @@ fn open_frontend<'a>(
 }
 
 /// Shows a message: on the console, if any, else by the reporter.
+/// Prints what was reported while the sandbox ended.
+fn announce_rest(reporter: &dyn RunReporter, events: &mut mpsc::Receiver<RunEvent>) {
+    while let Ok(event) = events.try_recv() {
+        announce(&mut None, reporter, &event.notice());
+    }
+}
+
 /// Prints what is known at the end.
 fn announce_end(
     reporter: &dyn RunReporter,

@@ -155,8 +155,10 @@ pub fn perform(args: &Args, context: &CommandContext) -> Result<CommandStatus, C
     }
     let mut reader = match RecordReader::open(&path) {
         Err(ReadRecordError::Missing(path)) => {
-            let line = format!("nothing is recorded yet: there is no {}", path.display());
-            context.output.print_error_line(&line);
+            if !context.json {
+                let line = format!("nothing is recorded yet: there is no {}", path.display());
+                context.output.print_error_line(&line);
+            }
             return Ok(CommandStatus::OK);
         }
         reader => reader?,

@@ -90,9 +90,18 @@ impl Terminal {
 
     /// Waits until `text` is shown, and returns the output up to there.
     pub(crate) fn until(&mut self, text: &str) -> String {
+        self.until_all(&[text])
+    }
+
+    /// Waits until all texts are shown, in any order, and returns the output up to the last one.
+    pub(crate) fn until_all(&mut self, texts: &[&str]) -> String {
         loop {
-            if let Some(at) = self.shown.find(text) {
-                let rest = self.shown.split_off(at + text.len());
+            let ends = texts.iter().map(|text| {
+                let at = self.shown.find(text);
+                at.map(|at| at + text.len())
+            });
+            if let Some(ends) = ends.collect::<Option<Vec<_>>>() {
+                let rest = self.shown.split_off(ends.into_iter().max().unwrap());
                 return std::mem::replace(&mut self.shown, rest);
             }
             let mut fds = [PollFd::new(&self.master, PollFlags::IN)];
@@ -101,7 +110,7 @@ impl Terminal {
                 tv_nsec: 0,
             };
             let ready = poll(&mut fds, Some(&limit)).unwrap();
-            assert_ne!(ready, 0, "waited in vain for {text:?} in {:?}", self.shown);
+            assert_ne!(ready, 0, "waited in vain for {texts:?} in {:?}", self.shown);
             let mut bytes = [0; 4096];
             let read = self.master.read(&mut bytes);
             let count = read.unwrap_or_else(|error| panic!("{error} after {:?}", self.shown));

@@ -194,7 +194,7 @@ fn a_new_question_rings_as_chosen() {
             ),
         ] {
             let mut terminal = Terminal::on(&machine, user);
-            terminal.enter(&format!("run --hold 0 {options} -- sh ./fetch"));
+            terminal.enter(&format!("run --hold 2s {options} -- sh ./fetch"));
             let shown = terminal.until("1 question; Ctrl-G to answer");
             let sign = shown
                 .rsplit("shows the questions")

@@ -28,7 +28,11 @@ impl Watched {
     }
 
     fn until(&mut self, text: &str) {
-        let shown = self.terminal.until(text);
+        self.until_all(&[text]);
+    }
+
+    fn until_all(&mut self, texts: &[&str]) {
+        let shown = self.terminal.until_all(texts);
         self.model.feed(shown.as_bytes());
     }
 
@@ -113,13 +117,15 @@ fn a_message_divides_no_line_of_the_output() {
             for (before, after) in [("", ""), ("\\033[1;31m", "\\033[0m"), ("\\033[?25l", "")] {
                 let script = format!(
                     "echo fir''st; printf '{before}one '; {fetch}; printf 'li''ne{after}\\n'; \
-                     echo la''st\n"
+                     echo la''st; read line\n"
                 );
                 user.add_file("work/script", &script);
                 let mut shown = Watched::new(Terminal::on(&machine, user));
                 let run = format!("clear; run --ui tui --hold {hold} -- sh ./script");
                 shown.terminal.enter(&run);
-                shown.until("last\r\n");
+                // The command goes on until the message is there, which comes at any moment.
+                shown.until_all(&["last\r\n", "Ctrl-G to answer"]);
+                shown.terminal.enter("");
                 shown.until("OUT> ");
                 let lines = shown.lines();
                 let at = |text: &str| {
