@@ -112,7 +112,8 @@ impl RuleTable {
         Self::default()
     }
 
-    /// Denies everything that no rule of [`RuleOrigin::Ceiling`] covers.
+    /// Denies everything that no rule of the organisation's ceiling covers
+    /// ([`crate::RuleOrigin::Ceiling`]).
     pub fn require_ceiling(&mut self) {
         self.ceiling.get_or_insert_default();
     }

@@ -17,6 +17,7 @@
 //! let writer = RecordWriter::open(config, |notice| match notice {
 //!     RecordNotice::Failed(error) => eprintln!("the record cannot be written: {error}"),
 //!     RecordNotice::Restored { lost } => eprintln!("it is written again; {lost} entries lost"),
+//!     _ => {}
 //! })?;
 //! let note = AuditEvent::Note(AuditNote { text: "started".into() });
 //! writer.record(AuditEntry::new(now, None, note));

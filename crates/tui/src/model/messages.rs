@@ -12,7 +12,7 @@ use crate::drawn::DrawnScreen;
 /// An event for the model.
 #[derive(Debug, Clone)]
 pub enum TuiMessage {
-    /// The inbox changed; the [`SessionView`] already contains the changes.
+    /// The inbox changed; the [`SessionView`](crate::SessionView) already contains the changes.
     Changed(Vec<InboxChange>),
     /// The terminal accepted a frame.
     Drawn(DrawnScreen),
