@@ -39,7 +39,7 @@ fuzz_target!(|input: (u8, &[u8])| {
         "the chunking must not matter"
     );
     let mut parser = EventLineParser::default();
-    let mut ledger = Ledger::new(8, true);
+    let mut ledger = Ledger::new(8, hub::ScopeSupport::with_ports(true));
     for line in whole.into_iter().flatten() {
         assert!(line.len() <= MAX_LINE_BYTES && !line.contains(&b'\n'));
         let event = parser.parse(&line);
