@@ -57,12 +57,12 @@ pub struct FileRule {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RuleFile {
     has_byte_order_mark: bool,
-    lines: Vec<RuleLine>,
+    lines: Vec<ParsedRuleLine>,
 }
 
 /// A line with its ending, and the rules that it states.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct RuleLine {
+struct ParsedRuleLine {
     text: String,
     rules: Vec<(Action, DestPattern)>,
 }
@@ -92,7 +92,7 @@ impl RuleFile {
                 Ok(rules) => {
                     count = count.saturating_add(rules.len());
                     let text = text.to_owned();
-                    file.lines.push(RuleLine { text, rules });
+                    file.lines.push(ParsedRuleLine { text, rules });
                 }
                 Err(problem) => errors.push(RuleLineError::new(number, text, problem)),
             }

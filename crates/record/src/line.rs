@@ -47,7 +47,7 @@ pub struct RecordedEntry {
 
 /// The fields that each line has.
 #[derive(Deserialize)]
-struct LineFields {
+struct RecordLineFields {
     v: u32,
     seq: u64,
     prev: ChainHash,
@@ -72,7 +72,7 @@ pub fn parse_line(line: &[u8]) -> Result<RecordedEntry, LineParseError> {
     if line.len() > MAX_LINE_BYTES {
         return Err(LineParseError::TooLong);
     }
-    let fields: LineFields = serde_json::from_slice(line)?;
+    let fields: RecordLineFields = serde_json::from_slice(line)?;
     // An unknown form of sandbox must not hide the rest of the line.
     let sandbox = serde_json::from_slice(line).ok();
     let event = AuditEvent::from_line(fields.kind.as_str(), line);
@@ -107,7 +107,7 @@ pub(crate) fn chain_position(line: &[u8]) -> Result<ChainPosition, LineParseErro
     if line.len() > MAX_LINE_BYTES {
         return Err(LineParseError::TooLong);
     }
-    let fields: LineFields = serde_json::from_slice(line)?;
+    let fields: RecordLineFields = serde_json::from_slice(line)?;
     let cut_bytes = if fields.kind.as_str() == "lost" {
         serde_json::from_slice::<CutBytes>(line)?.cut_bytes
     } else {

@@ -58,7 +58,7 @@ pub async fn watch_container(
     }
     let packets = bind_packet_log(shield.pid());
     let mut datagram = vec![0; DATAGRAM_BYTES];
-    let mut allowed = AllowedNames::read(bundle);
+    let mut allowed = AllowedNameLines::read(bundle);
     let mut ticks = interval(FILE_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut count = 0_u32;
@@ -73,7 +73,7 @@ pub async fn watch_container(
             _ = ticks.tick() => {
                 count = count.wrapping_add(1);
                 if count.is_multiple_of(POLICY_TICKS) {
-                    allowed = AllowedNames::read(bundle);
+                    allowed = AllowedNameLines::read(bundle);
                 }
                 if let Some(queries) = &mut queries {
                     for line in queries.new_lines().map_err(read_error)? {
@@ -176,7 +176,7 @@ fn audit_event(line: &str) -> Option<WatchedEvent> {
 }
 
 /// Parses a query of the container: `… query[A] blocked.example from 127.0.0.1`.
-fn query_event(line: &str, allowed: &AllowedNames) -> Option<WatchedEvent> {
+fn query_event(line: &str, allowed: &AllowedNameLines) -> Option<WatchedEvent> {
     let (_, rest) = line.split_once("query[")?;
     let (kind, rest) = rest.split_once(']')?;
     let mut words = rest.split_whitespace();
@@ -276,9 +276,9 @@ impl KnownNames {
 
 /// The names that the policy allows; each stands for the names below it, too.
 #[derive(Debug, Default)]
-struct AllowedNames(Vec<String>);
+struct AllowedNameLines(Vec<String>);
 
-impl AllowedNames {
+impl AllowedNameLines {
     fn read(bundle: &StateBundle) -> Self {
         let policy = bundle.read_policy().unwrap_or_default();
         let denied = policy.denied_names();
@@ -365,7 +365,7 @@ mod tests {
 
     #[test]
     fn queries_for_names_that_are_not_allowed_are_events() {
-        let allowed = AllowedNames(vec!["a.example".to_owned()]);
+        let allowed = AllowedNameLines(vec!["a.example".to_owned()]);
         let query = |line: &str| {
             query_event(line, &allowed)
                 .map(|event| format!("{} {}", event.query_type, event.domain))

@@ -19,7 +19,7 @@ const MAX_LISTED_RULES: usize = 10_000;
 
 #[derive(Debug, Default)]
 pub(crate) struct RuleList {
-    hubs: BTreeMap<HubId, HubRules>,
+    hubs: BTreeMap<HubId, LoadedHubRules>,
     selected: Option<RuleKey>,
     /// The index of the first line in the window.
     first_visible: usize,
@@ -37,7 +37,7 @@ pub(crate) struct RuleKey {
 }
 
 #[derive(Debug, Default)]
-struct HubRules {
+struct LoadedHubRules {
     listing: RuleListing,
     /// Whether the reply to a call is due.
     is_loading: bool,
@@ -161,7 +161,7 @@ impl RuleList {
 
     /// Changes the rules. The selected rule stays on its line of the screen, or the next one takes
     /// that line.
-    fn update(&mut self, change: impl FnOnce(&mut BTreeMap<HubId, HubRules>)) {
+    fn update(&mut self, change: impl FnOnce(&mut BTreeMap<HubId, LoadedHubRules>)) {
         let at = self.position();
         let line = self.selected_line().unwrap_or(self.first_visible);
         let line = line.saturating_sub(self.first_visible);

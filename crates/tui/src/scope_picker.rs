@@ -18,19 +18,19 @@ pub(crate) struct ScopePicker {
 #[derive(Debug)]
 struct PickedScope {
     number: RowNumber,
-    offer: ScopeOffer,
+    offer: OfferedScopes,
     scope: AnswerScope,
 }
 
 /// What a question offers.
 #[derive(Debug, PartialEq, Eq)]
-struct ScopeOffer {
+struct OfferedScopes {
     own: Scope,
     names: Vec<Dest>,
     lifetimes: Vec<RuleLifetime>,
 }
 
-impl ScopeOffer {
+impl OfferedScopes {
     fn of(row: &Row) -> Self {
         Self {
             own: row.scope().clone(),
@@ -93,7 +93,7 @@ impl ScopePicker {
         row.scope_with(&scope)?;
         self.picked = Some(PickedScope {
             number: row.number(),
-            offer: ScopeOffer::of(row),
+            offer: OfferedScopes::of(row),
             scope,
         });
         Ok(())
@@ -113,7 +113,7 @@ impl ScopePicker {
 
 impl PickedScope {
     fn belongs_to(&self, row: &Row) -> bool {
-        self.number == row.number() && self.offer == ScopeOffer::of(row)
+        self.number == row.number() && self.offer == OfferedScopes::of(row)
     }
 }
 

@@ -29,7 +29,7 @@ pub(crate) fn rules(lab: &Lab<'_>) -> Vec<Value> {
 /// Begins a connection that stays, and waits until it exists.
 pub(crate) fn linger(sandbox: &mut Sandbox, host: &str) {
     sandbox.shell.begins(&format!(
-        "rm -f up; python3 w.py linger {host} up > out & L=$!; while [ ! -e up ]; do sleep 0.01; done"
+        "rm -f up; mkfifo up; python3 w.py linger {host} up > out & L=$!; cat up"
     ));
 }
 

@@ -87,10 +87,9 @@ fn a_week_of_an_agent_is_answered_once_and_explained_by_the_record() {
         operator.decide_with(&question, 'a', "always");
         assert_eq!(monday.ends(), all.join("\n"));
         // A grant for a time ends with its connection.
-        monday.shell.begins(
-            "python3 w.py linger tracker.test up > out & L=$!; \
-             while [ ! -e up ]; do sleep 0.01; done",
-        );
+        monday
+            .shell
+            .begins("mkfifo up; python3 w.py linger tracker.test up > out & L=$!; cat up");
         let question = asked(&mut operator, "tracker.test");
         operator.decide_with(&question, 'a', "2s");
         monday.ends();

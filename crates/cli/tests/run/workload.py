@@ -483,7 +483,7 @@ def keep(host, go):
 
 
 def linger(host, up):
-    """Holds a connection open, makes a file, and tells how the connection ends."""
+    """Holds a connection open, opens a file or a pipe, and tells how the connection ends."""
     with connect(host, 7001) as stream:
         with open(up, "w"):
             pass

@@ -5,7 +5,8 @@ use terok_clearance::{Action, DestPattern};
 
 use super::line::{LineParts, is_forbidden, parse_line, split_ending, split_parts};
 use super::{
-    MAX_FILE_RULES, MAX_RULE_FILE_BYTES, MAX_RULE_LINE_BYTES, RuleFile, RuleLine, RuleLineProblem,
+    MAX_FILE_RULES, MAX_RULE_FILE_BYTES, MAX_RULE_LINE_BYTES, ParsedRuleLine, RuleFile,
+    RuleLineProblem,
 };
 
 /// What an edit changed.
@@ -120,7 +121,7 @@ impl RuleFile {
                 let kept = new_line(*action, pattern, None)?;
                 text = format!("{kept}{ending}{text}");
             }
-            *line = RuleLine {
+            *line = ParsedRuleLine {
                 text,
                 rules: Vec::new(),
             };
@@ -168,7 +169,7 @@ impl RuleFile {
         {
             last.text.push_str(ending);
         }
-        self.lines.push(RuleLine {
+        self.lines.push(ParsedRuleLine {
             text: text + ending,
             rules: vec![rule],
         });
