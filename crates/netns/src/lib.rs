@@ -32,7 +32,7 @@ pub use netns_ref::{NamespaceFiles, NetnsRef, SocketSpec, set_packet_mark};
 pub use parent_death::kill_on_parent_exit;
 pub use pollable_fd::PollableFd;
 pub use process::ProcessHandle;
-pub use process_file::read_process_file;
+pub use process_file::{read_file_in_root, read_process_file};
 pub use route_watcher::RouteWatcher;
 pub use search_path::{find_program, find_program_in, find_protected_program};
 pub use sibling_netns::{SiblingNetnsError, enter_sibling_netns};

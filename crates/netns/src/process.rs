@@ -2,7 +2,7 @@
 //! A process identified by its pidfd, which is never reused, unlike its pid.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
@@ -34,6 +34,19 @@ impl ProcessHandle {
             pid,
             pidfd: pidfd_open(pid, PidfdFlags::empty())?,
         })
+    }
+
+    /// Returns the process of a pidfd; `ESRCH` if the process has been reaped, or is not one of the
+    /// caller's process id namespace.
+    pub fn from_pidfd(pidfd: OwnedFd) -> io::Result<Self> {
+        let info = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
+        let info = std::fs::read_to_string(info)?;
+        let pid = info.lines().find_map(|line| line.strip_prefix("Pid:"));
+        let pid = pid.and_then(|pid| pid.trim().parse().ok());
+        // -1 of a process that was reaped, 0 of one that is not visible.
+        let pid = pid.filter(|pid| *pid > 0).and_then(Pid::from_raw);
+        let pid = pid.ok_or(rustix::io::Errno::SRCH)?;
+        Ok(Self { pid, pidfd })
     }
 
     /// Wraps a pidfd that the kernel returned together with the pid.
@@ -102,6 +115,24 @@ mod tests {
         let me = ProcessHandle::current().unwrap();
         assert_eq!(me.pid(), std::process::id());
         assert!(me.is_alive());
+    }
+
+    #[test]
+    fn a_pidfd_leads_to_its_process_until_the_process_is_reaped() {
+        let mut child = Command::new("cat")
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let process = ProcessHandle::open(child.id()).unwrap();
+        let clone = |process: &ProcessHandle| process.as_fd().try_clone_to_owned().unwrap();
+        let again = ProcessHandle::from_pidfd(clone(&process)).unwrap();
+        assert_eq!(again.pid(), child.id());
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        let error = ProcessHandle::from_pidfd(clone(&process)).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ESRCH));
+        let no_pidfd = std::fs::File::open("/dev/null").unwrap();
+        assert!(ProcessHandle::from_pidfd(no_pidfd.into()).is_err());
     }
 
     #[test]
