@@ -105,6 +105,7 @@ impl PreparedDemo {
             dossier: Dossier::default(),
             process: init.try_clone().map_err(DemoError::OpenSandbox)?,
             gateway: Some(gateway),
+            asks_loopback: false,
             policy: DialedPolicy::default(),
             requests: None,
             approver: None,

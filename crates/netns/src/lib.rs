@@ -9,6 +9,7 @@
 mod capability_holder;
 mod enter_error;
 pub mod gateway;
+mod inherited_fds;
 pub mod link;
 pub mod netlink;
 mod netns_ref;
@@ -28,6 +29,7 @@ pub use capability_holder::{
     CapabilityAccess, CapabilityHolder, NetworkCapability, find_capability_holder, is_runtime_init,
 };
 pub use enter_error::{EnterError, EnterStep};
+pub use inherited_fds::adopt_inherited_fds;
 pub use netns_ref::{NamespaceFiles, NetnsRef, SocketSpec, set_packet_mark};
 pub use parent_death::kill_on_parent_exit;
 pub use pollable_fd::PollableFd;

@@ -237,6 +237,7 @@ fn start_supervisor(
         dossier: identity.dossier,
         process,
         gateway,
+        asks_loopback: false,
         policy,
         requests: Some(requests),
         approver: config.approver.clone(),

@@ -16,7 +16,8 @@ use std::sync::Arc;
 use egress::dial::DialSockets;
 use egress::publish::{PublishError, PublishSpec, PublishedPort, PublishedPorts, SandboxSockets};
 use egress::{
-    EgressConfig, EgressEngine, GatewaySockets, GatewaySocketsError, HoldLimit, ProxySettings,
+    EgressConfig, EgressEngine, GatewaySockets, GatewaySocketsError, HoldLimit, LoopbackDns,
+    ProxySettings,
 };
 use hub::Hub;
 use names::{ForwarderConfig, NameLookup, StandInKey};
@@ -59,6 +60,8 @@ pub struct DialedConfig<N, D> {
     pub process: ProcessHandle,
     /// The gateway of the sandbox; `None` for a sandbox without any connection.
     pub gateway: Option<GatewayNetns>,
+    /// The sandbox has no configured resolver: its programs send queries to `127.0.0.1`.
+    pub asks_loopback: bool,
     /// The rules at the start, and the limits of answers.
     pub policy: DialedPolicy,
     /// The socket at which programs in the sandbox ask; `process` is the first one of the sandbox,
@@ -174,6 +177,7 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
             dossier,
             process,
             gateway,
+            asks_loopback,
             policy,
             requests,
             approver,
@@ -193,7 +197,7 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
         forwarder.absent_names.extend(absent_names);
         let gateway = gateway
             .as_ref()
-            .map(|gateway| OpenGateway::open(gateway, &process))
+            .map(|gateway| OpenGateway::open(gateway, &process, asks_loopback))
             .transpose()?;
         if policy.forbids_approver && approver.is_some() {
             return Err(DialedStartError::ApproverForbidden);
@@ -372,6 +376,7 @@ impl OpenGateway {
     fn open(
         gateway: &GatewayNetns,
         process: &ProcessHandle,
+        asks_loopback: bool,
     ) -> Result<(Self, [OwnedFd; 2]), DialedStartError> {
         let sandbox = NetnsRef::OfProcess(process.try_clone().map_err(DialedStartError::Process)?);
         let sandbox_diag = sandbox.open_sockets(&[SocketSpec::SockDiag; 2])?;
@@ -388,8 +393,9 @@ impl OpenGateway {
         let held_log = PacketLog::bind(held_log, HELD_CONNECTIONS_GROUP)?;
         let other_log = PacketLog::bind(other_log, OTHER_PACKETS_GROUP)?;
         shield::engage_gateway(rules, gateway.has_ipv6())?;
+        let loopback = asks_loopback.then(|| LoopbackDns::bind(&sandbox));
         let opened = Self {
-            egress,
+            egress: egress.with_loopback(loopback.transpose()?),
             held_log,
             other_log,
         };
