@@ -7,6 +7,7 @@
 )]
 
 mod color_variables;
+mod hook_dirs;
 mod shield_paths;
 
 use std::ffi::OsString;
@@ -19,6 +20,8 @@ use crate::args::ColorChoice;
 use crate::output::StreamColors;
 
 use color_variables::ColorVariables;
+
+pub use hook_dirs::HookDirs;
 
 /// The runtime directory cannot be used for sockets.
 #[derive(Debug, thiserror::Error)]

@@ -13,6 +13,7 @@ mod oci_state;
 mod resolv_conf;
 mod start_connection;
 mod start_request;
+mod uplink;
 
 pub use container_cgroup::{find_cgroup_id, read_cgroup_id};
 pub use container_process::{ContainerProcess, ContainerProcessError};
@@ -24,3 +25,4 @@ pub use start_request::{
     ContainerNetwork, ContainerNetworkError, MAX_MESSAGE_BYTES, PROTOCOL_VERSION, StartReply,
     StartRequest,
 };
+pub use uplink::{Uplink, UplinkError, UplinkProgram};
