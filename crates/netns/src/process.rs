@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A process identified by its pidfd, which is never reused, unlike its pid.
 
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
@@ -36,17 +37,21 @@ impl ProcessHandle {
         })
     }
 
-    /// Returns the process of a pidfd; `ESRCH` if the process has been reaped, or is not one of the
-    /// caller's process id namespace.
+    /// Wraps a pidfd, such as one that another process has passed. Fails with `ESRCH` if the
+    /// process has ended or is not visible from here, with `EBADF` for another descriptor.
     pub fn from_pidfd(pidfd: OwnedFd) -> io::Result<Self> {
-        let info = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
-        let info = std::fs::read_to_string(info)?;
+        // Its line `Pid:` is the pid as seen from here (proc_pid_fdinfo(5)).
+        let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
         let pid = info.lines().find_map(|line| line.strip_prefix("Pid:"));
-        let pid = pid.and_then(|pid| pid.trim().parse().ok());
-        // -1 of a process that was reaped, 0 of one that is not visible.
-        let pid = pid.filter(|pid| *pid > 0).and_then(Pid::from_raw);
-        let pid = pid.ok_or(rustix::io::Errno::SRCH)?;
-        Ok(Self { pid, pidfd })
+        let pid: i32 = pid
+            .and_then(|pid| pid.trim().parse().ok())
+            .ok_or(rustix::io::Errno::BADF)?;
+        // 0: not visible here; -1: it has ended.
+        let pid = (pid > 0).then(|| Pid::from_raw(pid)).flatten();
+        Ok(Self {
+            pid: pid.ok_or(rustix::io::Errno::SRCH)?,
+            pidfd,
+        })
     }
 
     /// Wraps a pidfd that the kernel returned together with the pid.
@@ -118,21 +123,18 @@ mod tests {
     }
 
     #[test]
-    fn a_pidfd_leads_to_its_process_until_the_process_is_reaped() {
-        let mut child = Command::new("cat")
-            .stdin(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
-        let process = ProcessHandle::open(child.id()).unwrap();
-        let clone = |process: &ProcessHandle| process.as_fd().try_clone_to_owned().unwrap();
-        let again = ProcessHandle::from_pidfd(clone(&process)).unwrap();
-        assert_eq!(again.pid(), child.id());
-        drop(child.stdin.take());
+    fn a_passed_pidfd_is_the_process_that_it_refers_to() {
+        let me = ProcessHandle::current().unwrap();
+        let passed = me.as_fd().try_clone_to_owned().unwrap();
+        assert_eq!(ProcessHandle::from_pidfd(passed).unwrap().pid(), me.pid());
+        let mut child = Command::new("true").spawn().unwrap();
+        let ended = ProcessHandle::open(child.id()).unwrap();
         child.wait().unwrap();
-        let error = ProcessHandle::from_pidfd(clone(&process)).unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(libc::ESRCH));
-        let no_pidfd = std::fs::File::open("/dev/null").unwrap();
-        assert!(ProcessHandle::from_pidfd(no_pidfd.into()).is_err());
+        let ended = ProcessHandle::from_pidfd(ended.pidfd).unwrap_err();
+        assert_eq!(ended.raw_os_error(), Some(libc::ESRCH));
+        let other = fs::File::open("/dev/null").unwrap();
+        let other = ProcessHandle::from_pidfd(other.into()).unwrap_err();
+        assert_eq!(other.raw_os_error(), Some(libc::EBADF));
     }
 
     #[test]
