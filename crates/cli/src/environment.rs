@@ -7,6 +7,7 @@
 )]
 
 mod color_variables;
+mod container_paths;
 mod shield_paths;
 
 use std::ffi::OsString;

@@ -106,6 +106,13 @@ impl GuardableCommand {
         self.pod.as_ref()
     }
 
+    /// Returns the command for a pod whose containers have a network each.
+    #[must_use]
+    pub fn with_own_network(mut self) -> Self {
+        self.pod = None;
+        self
+    }
+
     /// Returns the name of the container, `--name`.
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
