@@ -22,6 +22,7 @@ pub mod log;
 pub mod man;
 pub mod notifier;
 pub mod notify;
+pub mod podman;
 pub mod preview;
 pub mod profile;
 pub mod reader;
@@ -117,6 +118,10 @@ pub enum CliCommand {
     /// Show a notification, and print the chosen action.
     #[command(display_order = 80, long_about = notify::ABOUT)]
     Notify(notify::Args),
+
+    /// Start podman's containers default-deny, and ask what they may reach.
+    #[command(display_order = 21, long_about = podman::ABOUT)]
+    Podman(podman::Args),
 
     /// Print the firewall rules of a sandbox in nft syntax.
     #[command(display_order = 40, long_about = preview::ABOUT)]
@@ -218,6 +223,8 @@ impl CliCommand {
 
             Self::Notify(args) => notify::perform(args, context),
 
+            Self::Podman(args) => podman::perform(args, context),
+
             Self::Preview(args) => preview::perform(args, context),
 
             Self::Profile(args) => profile::perform(args, context),
@@ -315,6 +322,7 @@ impl CliCommand {
             | Self::List(_)
             | Self::Log(_)
             | Self::Notify(_)
+            | Self::Podman(_)
             | Self::Preview(_)
             | Self::Profile(_)
             | Self::Revoke(_)

@@ -7,6 +7,7 @@
 )]
 
 mod color_variables;
+mod container_paths;
 mod hook_dirs;
 mod shield_paths;
 

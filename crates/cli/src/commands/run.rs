@@ -281,7 +281,7 @@ pub(crate) fn parse_proxy(text: &str) -> Result<ProxyArg, ProxyUrlError> {
 
 /// The value of `--allow` cannot open anything.
 #[derive(Debug, thiserror::Error)]
-enum AllowArgError {
+pub(crate) enum AllowArgError {
     #[error(transparent)]
     Pattern(#[from] DestPatternError),
     #[error(
@@ -292,7 +292,7 @@ enum AllowArgError {
 }
 
 /// Parses a destination of `--allow`. A rule that opens nothing is a mistake of the operator.
-fn parse_allowed(text: &str) -> Result<DestPattern, AllowArgError> {
+pub(crate) fn parse_allowed(text: &str) -> Result<DestPattern, AllowArgError> {
     let pattern: DestPattern = text.parse()?;
     if pattern.is_floor() {
         return Err(AllowArgError::Floor);
