@@ -62,14 +62,26 @@ mod tests {
             assert!(name.contains(stage), "{name}");
             let file: Value = serde_json::from_str(text).unwrap();
             assert_eq!(file["hook"]["path"], "/opt/a \"b\"/terok-clearance");
-            assert_eq!(file["hook"]["args"], json!(["terok-clearance", "hook", stage]));
+            assert_eq!(
+                file["hook"]["args"],
+                json!(["terok-clearance", "hook", stage])
+            );
             assert_eq!(file["stages"], json!([stage]));
             let annotations = file["when"]["annotations"].as_object().unwrap();
-            let expected = ("^org\\.terok\\.clearance\\.network$".to_owned(), json!(".*"));
-            assert_eq!(annotations.clone().into_iter().collect::<Vec<_>>(), [expected]);
+            let expected = (
+                "^org\\.terok\\.clearance\\.network$".to_owned(),
+                json!(".*"),
+            );
+            assert_eq!(
+                annotations.clone().into_iter().collect::<Vec<_>>(),
+                [expected]
+            );
         }
         let of_stop: Value = serde_json::from_str(&files[1].1).unwrap();
-        assert_eq!(of_stop["hook"]["env"], json!(["XDG_RUNTIME_DIR=/run/user/1000"]));
+        assert_eq!(
+            of_stop["hook"]["env"],
+            json!(["XDG_RUNTIME_DIR=/run/user/1000"])
+        );
         assert!(!files[0].1.contains("env"));
     }
 }

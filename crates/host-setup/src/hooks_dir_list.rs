@@ -223,7 +223,9 @@ fn insert_list(
         }
         Some(_) => return Err(HooksDirError::Unsupported),
     };
-    let (before, after) = text.split_at_checked(at).ok_or(HooksDirError::Unsupported)?;
+    let (before, after) = text
+        .split_at_checked(at)
+        .ok_or(HooksDirError::Unsupported)?;
     let is_line_start = before.is_empty() || before.ends_with('\n');
     let inserted = if is_line_start {
         inserted
@@ -279,7 +281,7 @@ fn quote(text: &str) -> String {
     for c in text.chars() {
         match c {
             '"' | '\\' => quoted.extend(['\\', c]),
-            c if c.is_control() => quoted.push_str(&format!("\\u{:04X}", u32::from(c))),
+            c if c.is_control() => quoted.extend(format!("\\u{:04X}", u32::from(c)).chars()),
             c => quoted.push(c),
         }
     }

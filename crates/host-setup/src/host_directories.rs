@@ -57,7 +57,7 @@ pub struct HostDirectories {
     pub man_pages: PathBuf,
     /// Symbolic icons of the icon theme.
     pub icons: PathBuf,
-    /// AppArmor profiles; only root installs them.
+    /// `AppArmor` profiles; only root installs them.
     pub apparmor: Option<PathBuf>,
     /// The list of what was installed.
     pub state: PathBuf,

@@ -109,9 +109,18 @@ impl Systemctl {
     /// Returns the names of loaded units that match `pattern` and are not inactive or failed.
     pub fn list_running(&self, pattern: &str) -> Result<Vec<String>, SystemctlError> {
         let states = "--state=active,activating,deactivating,reloading";
-        let arguments = ["list-units", "--plain", "--no-legend", "--full", states, pattern];
+        let arguments = [
+            "list-units",
+            "--plain",
+            "--no-legend",
+            "--full",
+            states,
+            pattern,
+        ];
         let output = self.output(&arguments)?;
-        let names = output.lines().filter_map(|line| line.split_whitespace().next());
+        let names = output
+            .lines()
+            .filter_map(|line| line.split_whitespace().next());
         Ok(names.map(str::to_owned).collect())
     }
 
@@ -125,7 +134,7 @@ impl Systemctl {
         words.join(" ")
     }
 
-    fn call(&self, arguments: &[&str]) -> Result<(), SystemctlError> {
+    pub(crate) fn call(&self, arguments: &[&str]) -> Result<(), SystemctlError> {
         self.output(arguments).map(drop)
     }
 

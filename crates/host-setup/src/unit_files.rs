@@ -174,7 +174,11 @@ mod tests {
         ] {
             let found: Vec<_> = unit.text.lines().collect();
             assert_eq!(found[0], stamp);
-            let common = ["Restart=on-failure", "RestartSec=5", "WantedBy=default.target"];
+            let common = [
+                "Restart=on-failure",
+                "RestartSec=5",
+                "WantedBy=default.target",
+            ];
             for line in lines.iter().chain(&common) {
                 assert!(found.contains(line), "{} has no {line}", unit.name);
             }
@@ -187,7 +191,11 @@ mod tests {
         let ours = UnitFile::of_supervisors(&program, SetupScope::User);
         let mut names: Vec<_> = ours.iter().map(|unit| unit.name).collect();
         names.push(UnitFile::of_notifier(&program).name);
-        assert!(names.iter().all(|name| !name.starts_with("terok-clearance-")));
+        assert!(
+            names
+                .iter()
+                .all(|name| !name.starts_with("terok-clearance-"))
+        );
     }
 
     #[test]

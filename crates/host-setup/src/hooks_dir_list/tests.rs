@@ -42,7 +42,10 @@ fn a_directory_is_added_to_each_form_of_the_list() {
         "[engine]\r\nruntime = \"crun\"\r\n",
         &format!("[engine]\r\n{list}\r\nruntime = \"crun\"\r\n"),
     );
-    check("[engine]\nhooks_dir = []\n", "[engine]\nhooks_dir = [\"OURS\"]\n");
+    check(
+        "[engine]\nhooks_dir = []\n",
+        "[engine]\nhooks_dir = [\"OURS\"]\n",
+    );
     check(
         "[engine]\nhooks_dir=['/a',]#x\n",
         "[engine]\nhooks_dir=['/a', \"OURS\",]#x\n",
@@ -74,7 +77,10 @@ fn other_forms_are_refused() {
     };
     check("[engine]\nhooks_dir = \"/a\"\n", HooksDirError::NotList);
     check("[engine]\nhooks_dir = [1]\n", HooksDirError::NotList);
-    check("engine = { runtime = \"crun\" }\n", HooksDirError::Unsupported);
+    check(
+        "engine = { runtime = \"crun\" }\n",
+        HooksDirError::Unsupported,
+    );
     check("engine = 1\n", HooksDirError::Unsupported);
     check("[[engine]]\n", HooksDirError::Unsupported);
     let refused = add_hooks_dir("[engine]\n\nhooks_dir = [\n", OURS, &[]).unwrap_err();
@@ -97,8 +103,14 @@ fn a_directory_is_removed_and_comments_stay() {
         let removed = remove_hooks_dir(&text, OURS, None).unwrap();
         assert_eq!(removed.as_deref(), Some(expected), "{text}");
     };
-    check("[engine]\nhooks_dir = [\"OURS\"]\n", "[engine]\nhooks_dir = []\n");
-    check("[engine]\nhooks_dir = [\"OURS\",]\n", "[engine]\nhooks_dir = []\n");
+    check(
+        "[engine]\nhooks_dir = [\"OURS\"]\n",
+        "[engine]\nhooks_dir = []\n",
+    );
+    check(
+        "[engine]\nhooks_dir = [\"OURS\",]\n",
+        "[engine]\nhooks_dir = []\n",
+    );
     check(
         "[engine]\nhooks_dir = [\"OURS\", \"/a\"] # x\n",
         "[engine]\nhooks_dir = [\"/a\"] # x\n",
@@ -163,7 +175,11 @@ fn texts() -> impl Strategy<Value = String> {
         Just("\n[machine]\nimage = \"\"\"\n[engine]\nhooks_dir = []\n\"\"\"\n"),
         Just("\n[[x]]\n[[x]]\ny = {z = inf}"),
     ];
-    let keys = prop_oneof![Just(""), Just("\n  runtime = \"crun\""), Just("\n\nx.y = true")];
+    let keys = prop_oneof![
+        Just(""),
+        Just("\n  runtime = \"crun\""),
+        Just("\n\nx.y = true")
+    ];
     let section = prop_oneof![
         Just(String::new()),
         (comment.clone(), keys.clone()).prop_map(|(c, k)| format!("[engine]{c}{k}")),
@@ -216,7 +232,11 @@ proptest! {
 
 /// Returns the start and the end of `old` between which `new` has more.
 fn split_common<'a>(old: &'a str, new: &str) -> (&'a str, &'a str) {
-    let same = old.bytes().zip(new.bytes()).take_while(|(a, b)| a == b).count();
+    let same = old
+        .bytes()
+        .zip(new.bytes())
+        .take_while(|(a, b)| a == b)
+        .count();
     let mut at = same;
     // The end of the common start may also be the end of what was inserted.
     while !(old.is_char_boundary(at) && new.ends_with(&old[at..])) {
