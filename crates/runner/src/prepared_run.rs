@@ -7,9 +7,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use names::{HostResolver, read_host_labels, read_search_domains};
-use netns::ProcessHandle;
 use netns::gateway::GatewayNetns;
 use netns::sandbox::{RunningSandbox, Sandbox};
+use netns::{ProcessHandle, SandboxProcesses};
 use record::AuditSandbox;
 use store::{RuleFileWatch, RuleStore};
 use supervisor::{
@@ -234,9 +234,10 @@ fn start_supervisor(
     }
     let supervisor = DialedSupervisor::start(DialedConfig {
         container: identity.container,
-        dossier: identity.dossier,
-        process,
+        dossier: identity.dossier.into(),
+        processes: SandboxProcesses::below_socket_broker(process),
         gateway,
+        asks_loopback: false,
         policy,
         requests: Some(requests),
         approver: config.approver.clone(),
