@@ -165,6 +165,16 @@ const NOTIFIER_PROGRAM_NAME: &str = "terok-clearance-notifier";
 const REQUEST_PROGRAM_NAME: &str = "clearance-request";
 const SHIELD_PROGRAM_NAME: &str = "terok-shield";
 
+/// All names by which the program can be called, but for those of readers.
+pub(crate) const PROGRAM_NAMES: [&str; 6] = [
+    "terok-clearance",
+    HUB_PROGRAM_NAME,
+    NOTIFY_PROGRAM_NAME,
+    NOTIFIER_PROGRAM_NAME,
+    REQUEST_PROGRAM_NAME,
+    SHIELD_PROGRAM_NAME,
+];
+
 /// The commands of the Python program, including `install-service` from releases up to 0.6.
 const HUB_SUBCOMMANDS: [&str; 5] = [
     "notify",

@@ -10,7 +10,7 @@ use terok_clearance::socket::RuntimeDir;
 
 use super::container_identity::ContainerIdentity;
 use super::container_rules::{
-    begin_record, end_record, given_rules, hold_limit, read_filtered_rules,
+    begin_record, end_record, given_rules, hold_limit, read_filtered_rules, read_policy,
 };
 use super::kept_files::keep_container;
 use super::{Guard, GuardedNetwork, private_runtime_dir};
