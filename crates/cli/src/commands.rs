@@ -11,8 +11,10 @@ pub mod clearance;
 pub mod completions;
 pub mod config;
 mod confirm;
+pub mod container_supervisor;
 pub mod demo;
 pub mod explain;
+pub mod hook;
 pub mod install_service;
 mod kept_project;
 pub mod list;
@@ -66,6 +68,10 @@ pub enum CliCommand {
     #[command(display_order = 82, long_about = config::ABOUT)]
     Config(config::Args),
 
+    /// Supervise a container that a hook announces.
+    #[command(hide = true, long_about = container_supervisor::ABOUT)]
+    ContainerSupervisor(container_supervisor::Args),
+
     /// Show a packet's path to an answer, in private namespaces.
     #[command(display_order = 10)]
     Demo(demo::Args),
@@ -85,6 +91,10 @@ pub enum CliCommand {
     /// Say what the rules of a sandbox do with a destination, and why.
     #[command(display_order = 38, long_about = explain::ABOUT)]
     Explain(explain::Args),
+
+    /// Guard a container that is about to start, as its OCI hook.
+    #[command(hide = true, long_about = hook::ABOUT)]
+    Hook(hook::Args),
 
     /// Install systemd units, as releases up to 0.6 did.
     #[command(hide = true)]
@@ -192,6 +202,8 @@ impl CliCommand {
 
             Self::Config(args) => config::perform(args, context),
 
+            Self::ContainerSupervisor(args) => container_supervisor::perform(&args, context),
+
             Self::Demo(args) => demo::perform(args, context),
 
             Self::Deny(args) => answer::perform(args, Action::Deny, context),
@@ -201,6 +213,8 @@ impl CliCommand {
             Self::DemoProgram(_) => demo::perform_workload(),
 
             Self::Explain(args) => explain::perform(args, context),
+
+            Self::Hook(args) => hook::perform(&args, context),
 
             Self::InstallService(args) => install_service::perform(&args),
 
@@ -261,9 +275,11 @@ impl CliCommand {
     /// Returns the log level without `-v`: services log each step, other commands only problems.
     pub(crate) const fn default_log_level(&self) -> LevelFilter {
         match self {
-            Self::Notifier(_) | Self::Serve(_) | Self::ServeVerdict(_) | Self::Supervise(_) => {
-                LevelFilter::INFO
-            }
+            Self::ContainerSupervisor(_)
+            | Self::Notifier(_)
+            | Self::Serve(_)
+            | Self::ServeVerdict(_)
+            | Self::Supervise(_) => LevelFilter::INFO,
             Self::Reader(args) => args.log_level(),
             Self::Run(args) => args.log_level(),
             _ => LevelFilter::WARN,
@@ -277,6 +293,7 @@ impl CliCommand {
             Self::Completions(_)
                 | Self::DemoInternet(_)
                 | Self::DemoProgram(_)
+                | Self::Hook(_)
                 | Self::InstallService(_)
                 | Self::Man(_)
                 | Self::OciRuntime(_)
@@ -292,6 +309,8 @@ impl CliCommand {
     pub(crate) const fn without_json(&self) -> Option<&'static str> {
         match self {
             Self::Completions(_) => Some("completions"),
+            Self::ContainerSupervisor(_) => Some("container-supervisor"),
+            Self::Hook(_) => Some("hook"),
             Self::InstallService(_) => Some("install-service"),
             Self::Man(_) => Some("man"),
             Self::Notifier(_) => Some("notifier"),

@@ -20,6 +20,7 @@ pub mod output;
 mod passed_arguments;
 mod runtime;
 mod screen_terminal;
+mod service_manager;
 mod settings_files;
 mod settings_merge;
 mod timezone;

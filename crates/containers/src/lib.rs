@@ -17,6 +17,7 @@ pub mod policy_annotation;
 mod resolv_conf;
 mod start_connection;
 mod start_request;
+mod uplink;
 
 pub use container_cgroup::{find_cgroup_id, read_cgroup_id};
 pub use container_process::{ContainerProcess, ContainerProcessError};
@@ -28,3 +29,4 @@ pub use start_request::{
     ContainerNetwork, ContainerNetworkError, MAX_MESSAGE_BYTES, PROTOCOL_VERSION, StartReply,
     StartRequest,
 };
+pub use uplink::{Uplink, UplinkError, UplinkProgram};

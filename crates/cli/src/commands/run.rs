@@ -46,8 +46,8 @@ pub(crate) use notices::{RECORD_INCOMPLETE, describe_record_notice};
 
 use merged_run::{MergedRun, merge_run};
 use notices::TerminalReporter;
-pub(crate) use start_rules::read_filtered_policy;
 use start_rules::read_start_rules;
+pub(crate) use start_rules::{GivenRules, read_container_rules, read_filtered_policy};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -435,12 +435,12 @@ fn find_approver(
 }
 
 /// The host's names, `hosts(5)`.
-pub(super) const HOSTS_FILE: &str = "/etc/hosts";
+pub(crate) const HOSTS_FILE: &str = "/etc/hosts";
 /// The host's name servers, `resolv.conf(5)`.
-pub(super) const RESOLV_CONF: &str = "/etc/resolv.conf";
+pub(crate) const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// Returns the proxy that the operator's variables name, if any.
-fn proxy_of_environment(
+pub(crate) fn proxy_of_environment(
     environment: &UserEnvironment,
 ) -> Result<Option<ProxySettings>, CommandError> {
     let variables = environment.variables().iter();
