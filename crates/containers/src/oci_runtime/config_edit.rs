@@ -216,7 +216,7 @@ mod tests {
             let mut config = sample();
             config["annotations"] = json!({key.clone(): value.clone()});
             config["process"]["capabilities"]["bounding"] = json!(capabilities);
-            config["mounts"] = json!([{"source": value}]);
+            config["mounts"] = json!([{"destination": "/x", "source": value}]);
             let edited = edit(&config, Some(ContainerNetwork::Dialed)).unwrap();
             prop_assert_eq!(&edited["annotations"][&key], &config["annotations"][&key]);
             prop_assert_eq!(&edited["mounts"], &config["mounts"]);
