@@ -22,6 +22,7 @@ pub mod log;
 pub mod man;
 pub mod notifier;
 pub mod notify;
+pub mod oci_runtime;
 pub mod podman;
 pub mod preview;
 pub mod profile;
@@ -120,6 +121,10 @@ pub enum CliCommand {
     /// Show a notification, and print the chosen action.
     #[command(display_order = 80, long_about = notify::ABOUT)]
     Notify(notify::Args),
+
+    /// Run an OCI runtime with the hooks, for Docker and nerdctl.
+    #[command(hide = true, long_about = oci_runtime::ABOUT)]
+    OciRuntime(oci_runtime::Args),
 
     /// Start podman's containers default-deny, and ask what they may reach.
     #[command(display_order = 21, long_about = podman::ABOUT)]
@@ -233,6 +238,8 @@ impl CliCommand {
 
             Self::Notify(args) => notify::perform(args, context),
 
+            Self::OciRuntime(args) => oci_runtime::perform(args, context),
+
             Self::Podman(args) => podman::perform(args, context),
 
             Self::Preview(args) => preview::perform(args, context),
@@ -303,6 +310,7 @@ impl CliCommand {
                 | Self::Hook(_)
                 | Self::InstallService(_)
                 | Self::Man(_)
+                | Self::OciRuntime(_)
                 | Self::Reader(_)
                 | Self::Serve(_)
                 | Self::ServeVerdict(_)
@@ -322,6 +330,7 @@ impl CliCommand {
             Self::InstallService(_) => Some("install-service"),
             Self::Man(_) => Some("man"),
             Self::Notifier(_) => Some("notifier"),
+            Self::OciRuntime(_) => Some("oci-runtime"),
             Self::Reader(_) => Some("reader"),
             Self::Serve(_) => Some("serve"),
             Self::ServeVerdict(_) => Some("serve-verdict"),
