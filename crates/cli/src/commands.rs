@@ -12,6 +12,7 @@ pub mod completions;
 pub mod config;
 mod confirm;
 pub mod demo;
+pub mod doctor;
 pub mod explain;
 pub mod install_service;
 mod kept_project;
@@ -31,6 +32,7 @@ pub mod serve;
 pub mod serve_verdict;
 pub mod shield;
 pub mod simple_clearance;
+pub mod status;
 pub mod supervise;
 pub mod tui;
 pub mod watch;
@@ -79,6 +81,14 @@ pub enum CliCommand {
     /// The program in the sandbox of `demo`.
     #[command(hide = true)]
     DemoProgram(demo::WorkloadArgs),
+
+    /// Check what this host needs, each with the command that fixes it.
+    #[command(display_order = 83, long_about = doctor::ABOUT)]
+    Doctor(doctor::Args),
+
+    /// Tries the kernel out for `doctor`.
+    #[command(hide = true)]
+    DoctorProbe(doctor::ProbeArgs),
 
     /// Say what the rules of a sandbox do with a destination, and why.
     #[command(display_order = 38, long_about = explain::ABOUT)]
@@ -151,6 +161,10 @@ pub enum CliCommand {
     #[command(display_order = 35, long_about = simple_clearance::ABOUT)]
     SimpleClearance(simple_clearance::Args),
 
+    /// Show what is guarded now.
+    #[command(display_order = 30, long_about = status::ABOUT)]
+    Status(status::Args),
+
     /// Guard an existing network namespace, such as that of a rootless container.
     #[command(display_order = 50)]
     Supervise(supervise::Args),
@@ -190,6 +204,10 @@ impl CliCommand {
 
             Self::DemoProgram(_) => demo::perform_workload(),
 
+            Self::Doctor(args) => doctor::perform(args, context),
+
+            Self::DoctorProbe(_) => doctor::perform_probe(context),
+
             Self::Explain(args) => explain::perform(args, context),
 
             Self::InstallService(args) => install_service::perform(&args),
@@ -224,6 +242,8 @@ impl CliCommand {
             Self::Shield(args) => shield::perform(args, context),
 
             Self::SimpleClearance(args) => simple_clearance::perform(args, context),
+
+            Self::Status(args) => status::perform(args, context),
 
             Self::Supervise(args) => supervise::perform(args, context),
 
@@ -263,6 +283,7 @@ impl CliCommand {
             Self::Completions(_)
                 | Self::DemoInternet(_)
                 | Self::DemoProgram(_)
+                | Self::DoctorProbe(_)
                 | Self::InstallService(_)
                 | Self::Man(_)
                 | Self::Reader(_)
@@ -286,12 +307,14 @@ impl CliCommand {
             Self::Shield(args) => args.without_json(),
             Self::DemoInternet(_) => Some("demo-internet"),
             Self::DemoProgram(_) => Some("demo-program"),
+            Self::DoctorProbe(_) => Some("doctor-probe"),
             Self::Allow(_)
             | Self::Bypass(_)
             | Self::Clearance(_)
             | Self::Config(_)
             | Self::Demo(_)
             | Self::Deny(_)
+            | Self::Doctor(_)
             | Self::Explain(_)
             | Self::List(_)
             | Self::Log(_)
@@ -303,6 +326,7 @@ impl CliCommand {
             | Self::Request(_)
             | Self::Run(_)
             | Self::SimpleClearance(_)
+            | Self::Status(_)
             | Self::Supervise(_)
             // `tui` refuses it with another hint.
             | Self::Tui(_)
