@@ -21,6 +21,7 @@ pub use paths::{
     HubSocket, HubSocketPaths, RuntimeDir, SocketLayout, default_clearance_socket_path,
     listener_process,
 };
+pub use peer_namespaces::{PeerRefusal, check_hook_peer};
 pub use sandbox_listener::{SandboxListener, SandboxSocket};
 pub use sandbox_record::{SandboxRecord, SandboxRecordFile};
 

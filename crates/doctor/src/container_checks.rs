@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::HostDescription;
-use crate::containers_conf::ContainersConf;
+use crate::containers_conf::read_runtime;
 use crate::finding::{Check, Finding};
 use crate::package_manager::SystemPackage;
 use crate::program_output::{ProgramOutput, run_program};
@@ -86,19 +86,20 @@ fn parse_version(text: &str) -> Option<(u32, u32)> {
 }
 
 /// Checks that podman can parse its configuration.
-pub(crate) fn check_containers_conf(conf: &ContainersConf) -> Option<Finding> {
-    let (file, reason) = conf.error.as_ref()?;
-    let file = file.display();
-    let found = format!("podman starts no container: {file} has an error: {reason}");
-    Some(CONTAINERS_CONF.failure(&found, &format!("correct {file}")))
+pub(crate) fn check_containers_conf(host: &HostDescription) -> Option<Finding> {
+    let error = host.hook_check.podman.read_hooks_directories().err()?;
+    let found = format!("podman starts no container: {error}");
+    let fix = format!("correct {}", error.path().display());
+    Some(CONTAINERS_CONF.failure(&found, &fix))
 }
 
 /// Checks the OCI runtime that podman uses.
-pub(crate) async fn check_runtime(host: &HostDescription, conf: &ContainersConf) -> Finding {
+pub(crate) async fn check_runtime(host: &HostDescription) -> Finding {
     let install = host
         .package_manager()
         .install_command(&[SystemPackage::Crun], host);
-    let named = conf.runtime.as_deref();
+    let named = read_runtime(host);
+    let named = named.as_deref();
     let Some(runtime) = find_runtime(host, named) else {
         let found = match named {
             Some(named) => format!("containers.conf names the runtime {named}, which is missing"),

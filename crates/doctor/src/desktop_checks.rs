@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use crate::HostDescription;
 use crate::finding::{Check, Finding};
 use crate::package_manager::SystemPackage;
-use crate::systemd_checks::unit_directories;
+use crate::setup_checks::has_notifier_unit;
 
 const SESSION_BUS: Check = Check::of_popups("session-bus");
 const SERVICE: Check = Check::of_popups("notification-service");
@@ -101,8 +101,7 @@ fn check_notifier(host: &HostDescription) -> Finding {
     if NotifierLock::is_held(&host.runtime_dir) {
         return NOTIFIER.pass("runs");
     }
-    let mut directories = unit_directories(host).into_iter();
-    let fix = if directories.any(|directory| directory.join(NOTIFIER_UNIT).exists()) {
+    let fix = if has_notifier_unit(host) {
         format!("systemctl --user enable --now {NOTIFIER_UNIT}")
     } else {
         "terok-clearance notifier".to_owned()

@@ -8,8 +8,8 @@ use rustix::system::uname;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use crate::containers_conf::ContainersConf;
 use crate::finding::{Check, CheckStatus, Finding, RequirementGroup};
+use crate::setup_checks::HOOKS;
 use crate::systemd_checks::{check_linger, check_manager};
 use crate::{HostDescription, container_checks, desktop_checks, file_checks, kernel_checks};
 use crate::{setup_checks, stack_checks};
@@ -90,25 +90,22 @@ async fn check_containers(host: &Arc<HostDescription>) -> Vec<Finding> {
     if !has_hooks && host.find_program("podman").is_none() {
         return vec![podman];
     }
-    let conf = ContainersConf::read(host);
-    let (runtime, (manager, manager_found)) = tokio::join!(
-        container_checks::check_runtime(host, &conf),
-        check_manager(host)
+    let (runtime, (manager, manager_found), hooks) = tokio::join!(
+        container_checks::check_runtime(host),
+        check_manager(host),
+        in_time(host, HOOKS, |host| vec![setup_checks::check_hooks(host)]),
     );
     let mut findings = vec![podman, runtime];
-    findings.extend(container_checks::check_containers_conf(&conf));
+    findings.extend(container_checks::check_containers_conf(host));
     findings.extend(container_checks::check_subordinate_ids(host));
     findings.push(container_checks::check_filtered_network(host));
-    findings.push(setup_checks::check_hooks(host, &conf));
+    findings.extend(hooks);
     findings.push(manager_found);
-    let units = setup_checks::check_units(host);
-    let has_units = units
-        .as_ref()
-        .is_some_and(|units| units.status == CheckStatus::Pass);
-    findings.extend(units);
-    findings.extend(setup_checks::check_start_socket(host, manager, has_units));
+    findings.extend(setup_checks::check_units(host));
+    findings.extend(setup_checks::check_classic_units(host));
+    findings.extend(setup_checks::check_start_socket(host, manager));
     findings.extend(check_linger(host, manager));
-    findings.extend(stack_checks::check_other_stacks(host, &conf));
+    findings.extend(stack_checks::check_other_stacks(host));
     findings
 }
 

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use terok_clearance::DisplayText;
+use containers::hooks_in_force::HookCheck;
 
 use crate::package_manager::PackageManager;
 
@@ -36,8 +36,8 @@ pub struct HostDescription {
     pub records: Vec<PathBuf>,
     /// The configuration of the user and of the organisation.
     pub configuration: ConfigurationState,
-    /// What was set up for containers.
-    pub setup: HostSetup,
+    /// What the hooks of containers depend on.
+    pub hook_check: HookCheck,
     /// The root of the system's own files, `/`.
     pub system_root: PathBuf,
     /// The time limit of each check.
@@ -55,19 +55,6 @@ pub struct ConfigurationState {
     pub organisation_path: PathBuf,
     /// The organisation's file, or its error.
     pub organisation: Result<bool, String>,
-}
-
-/// What `setup` and the hooks say about themselves.
-///
-/// The caller fills it in from the crates that install and run them, so that the checks judge and
-/// do not install.
-#[derive(Debug, Clone, Default)]
-pub struct HostSetup {
-    /// A message for each unit that is outdated or missing its half (`check_units_outdated`).
-    pub outdated_units: Vec<DisplayText>,
-    /// The reason why the hooks do not run in a container; `None` if it is not known here, and the
-    /// files are looked at instead.
-    pub hooks_in_force: Option<Result<(), DisplayText>>,
 }
 
 impl HostDescription {

@@ -35,6 +35,6 @@ mod unit_states;
 
 pub use examination::{DoctorReport, examine};
 pub use finding::{CheckStatus, Finding, RequirementGroup};
-pub use host_description::{ConfigurationState, HostDescription, HostSetup};
+pub use host_description::{ConfigurationState, HostDescription};
 pub use kernel_probe::{PROBE_COMMAND, probe_kernel};
 pub use unit_states::{ServiceUnitState, read_unit_states};

@@ -2,106 +2,73 @@
 //! Checks of what `setup` installs: hooks, units and the socket that starts supervisors.
 
 use std::fs;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::path::PathBuf;
 
+use containers::hooks_in_force::{HookFault, is_listening};
 use containers::host_layout::{
-    HOOK_FILES, HOOKS_DIRECTORY, SOCKET_UNIT, START_SOCKET, SUPERVISOR_UNIT,
+    HOOK_FILES, NOTIFIER_UNIT, SOCKET_UNIT, START_SOCKET, SUPERVISOR_UNIT,
 };
-use serde_json::Value;
+use host_setup::{ClassicUnits, SetupScope, UnitFile, UnitProgram, unit_version};
 
 use crate::HostDescription;
-use crate::containers_conf::ContainersConf;
 use crate::finding::{Check, Finding};
 use crate::systemd_checks::{ServiceManager, systemctl_command, unit_directories};
 
-const HOOKS: Check = Check::of_containers("hooks");
+pub(crate) const HOOKS: Check = Check::of_containers("hooks");
 const UNITS: Check = Check::of_containers("units");
 const SOCKET: Check = Check::of_containers("start-socket");
 
 const SETUP: &str = "terok-clearance setup";
-/// The flag of a listening socket in `/proc/net/unix` (`__SO_ACCEPTCON`).
-const LISTENING: u32 = 0x1_0000;
-
-/// Returns the directory of the hooks.
-fn hooks_directory(host: &HostDescription) -> PathBuf {
-    if host.is_root() {
-        host.system_path("/etc").join(HOOKS_DIRECTORY)
-    } else {
-        host.data_home.join(HOOKS_DIRECTORY)
-    }
-}
 
 /// Returns `true` if a hook of ours is installed.
 pub(crate) fn has_hooks(host: &HostDescription) -> bool {
-    let directory = hooks_directory(host);
+    let directory = &host.hook_check.hooks_directory;
     HOOK_FILES.iter().any(|file| directory.join(file).exists())
 }
 
-/// Checks that podman runs the hooks in each container that asks for them.
-pub(crate) fn check_hooks(host: &HostDescription, conf: &ContainersConf) -> Finding {
-    let directory = hooks_directory(host);
-    let found = format!("in force, in {}", directory.display());
+/// Checks that podman runs the hooks in each container that asks for them. May start the program
+/// of the hooks, for its version.
+pub(crate) fn check_hooks(host: &HostDescription) -> Finding {
     if !has_hooks(host) {
         return HOOKS.warning("not installed: containers are not guarded", SETUP);
     }
-    match &host.setup.hooks_in_force {
-        Some(Ok(())) => HOOKS.pass(&found),
-        Some(Err(reason)) => HOOKS.failure(reason.as_str(), SETUP),
-        None => match hook_fault(&directory, &conf.all_hook_directories(host)) {
-            None => HOOKS.pass(&found),
-            Some(fault) => HOOKS.failure(&fault, SETUP),
-        },
-    }
-}
-
-/// Returns why podman would start a container without the hooks, which it does silently.
-fn hook_fault(directory: &Path, known: &[PathBuf]) -> Option<String> {
-    if !known.iter().any(|known| known == directory) {
-        let directory = directory.display();
-        return Some(format!(
-            "not in force: containers.conf does not name {directory}"
-        ));
-    }
-    HOOK_FILES.iter().find_map(|file| {
-        let path = directory.join(file);
-        let shown = path.display();
-        let Ok(text) = fs::read_to_string(&path) else {
-            return Some(format!("not in force: {shown} is missing"));
-        };
-        let Ok(hook) = serde_json::from_str::<Value>(&text) else {
-            return Some(format!("podman starts no container: {shown} is no JSON"));
-        };
-        let program = hook.pointer("/hook/path").and_then(Value::as_str);
-        let is_executable = program.is_some_and(|program| {
-            let found = fs::metadata(program);
-            found.is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
-        });
-        let program = program.unwrap_or("no program");
-        (!is_executable).then(|| format!("not in force: {shown} names {program}, which is missing"))
-    })
-}
-
-/// Checks the units of supervisors. `None` if nothing is installed, which the hooks say already.
-pub(crate) fn check_units(host: &HostDescription) -> Option<Finding> {
-    let directories = unit_directories(host);
-    let find = |unit: &str| {
-        let mut paths = directories.iter().map(|directory| directory.join(unit));
-        paths.find(|path| path.exists())
-    };
-    let (socket, service) = (find(SOCKET_UNIT), find(SUPERVISOR_UNIT));
-    if let [first, ..] = host.setup.outdated_units.as_slice() {
-        return Some(UNITS.warning(first.as_str(), SETUP));
-    }
-    match (&socket, &service) {
-        (Some(socket), Some(_)) => {
-            Some(UNITS.pass(&format!("installed, current: {}", socket.display())))
-        }
-        (None, None) if !has_hooks(host) => None,
-        (None, None) => Some(UNITS.warning(
-            "not installed: only `terok-clearance podman` starts supervisors",
-            SETUP,
+    let faults = host.hook_check.find_faults();
+    // The socket has a line of its own.
+    let mut faults = faults
+        .iter()
+        .filter(|fault| !matches!(fault, HookFault::NotListening { .. }));
+    match faults.next() {
+        None => HOOKS.pass(&format!(
+            "in force, in {}",
+            host.hook_check.hooks_directory.display()
         )),
+        Some(fault) => {
+            let more = match faults.count() {
+                0 => String::new(),
+                more => format!("; {more} more"),
+            };
+            HOOKS.failure(&format!("not in force: {fault}{more}"), &fault.remedy())
+        }
+    }
+}
+
+/// Checks the units of this program. `None` if nothing is installed, which the hooks say already.
+pub(crate) fn check_units(host: &HostDescription) -> Option<Finding> {
+    let (socket, service) = (
+        find_unit(host, SOCKET_UNIT),
+        find_unit(host, SUPERVISOR_UNIT),
+    );
+    match (&socket, &service) {
+        (Some(socket), Some(_)) => Some(match find_outdated(host) {
+            Some(outdated) => UNITS.warning(&outdated, SETUP),
+            None => UNITS.pass(&format!("installed, current: {}", socket.display())),
+        }),
+        (None, None) if !has_hooks(host) => None,
+        (None, None) => {
+            let found = "not installed: only `terok-clearance podman` starts supervisors";
+            Some(UNITS.warning(found, SETUP))
+        }
         (socket, _) => {
             let missing = if socket.is_none() {
                 SOCKET_UNIT
@@ -113,30 +80,75 @@ pub(crate) fn check_units(host: &HostDescription) -> Option<Finding> {
     }
 }
 
+/// Returns `true` if both units of supervisors are installed.
+pub(crate) fn has_units(host: &HostDescription) -> bool {
+    find_unit(host, SOCKET_UNIT).is_some() && find_unit(host, SUPERVISOR_UNIT).is_some()
+}
+
+/// Returns the file of a unit that the service manager uses: the first one in its directories.
+fn find_unit(host: &HostDescription, unit: &str) -> Option<PathBuf> {
+    let mut paths = unit_directories(host)
+        .into_iter()
+        .map(|directory| directory.join(unit));
+    paths.find(|path| path.exists())
+}
+
+/// Returns what is outdated among the units of this program, in words.
+fn find_outdated(host: &HostDescription) -> Option<String> {
+    let program = UnitProgram::new(&host.program).ok()?;
+    let scope = if host.is_root() {
+        SetupScope::Machine
+    } else {
+        SetupScope::User
+    };
+    let [socket, service] = UnitFile::of_supervisors(&program, scope);
+    let notifier = UnitFile::of_notifier(&program);
+    [socket, service, notifier].into_iter().find_map(|unit| {
+        let text = fs::read_to_string(find_unit(host, unit.name)?).ok()?;
+        let installed = unit_version(unit.name, &text);
+        let expected = unit_version(unit.name, &unit.text)?;
+        if installed >= Some(expected) {
+            return None;
+        }
+        let installed = installed.map_or_else(|| "none".to_owned(), |version| version.to_string());
+        let name = unit.name;
+        Some(format!(
+            "{name} is outdated: version {installed}, and {expected} is expected"
+        ))
+    })
+}
+
+/// Checks the units of the classic layout, with the words of the Python stack. `None` if they are
+/// current, or not installed.
+pub(crate) fn check_classic_units(host: &HostDescription) -> Option<Finding> {
+    let units = ClassicUnits {
+        directory: host.config_home.join("systemd/user"),
+        systemctl: None,
+    };
+    let outdated = units.check_units_outdated()?;
+    Some(UNITS.warning(&outdated, SETUP))
+}
+
 /// Checks that a hook can have a supervisor started. `None` without hooks and units.
 pub(crate) fn check_start_socket(
     host: &HostDescription,
     manager: ServiceManager,
-    has_units: bool,
 ) -> Option<Finding> {
+    let has_units = has_units(host);
     if !has_units && !has_hooks(host) {
         return None;
     }
-    let runtime = if host.is_root() {
-        host.system_path("/run")
-    } else {
-        host.runtime_dir.clone()
-    };
-    let path = runtime.join(START_SOCKET);
+    let path = host.hook_check.runtime_dir.join(START_SOCKET);
     let shown = path.display();
-    let fix = if manager.is_reachable() && has_units {
+    let starts = manager.is_reachable() && has_units;
+    let fix = if starts {
         format!("{} enable --now {SOCKET_UNIT}", systemctl_command(host))
     } else {
         "start containers with `terok-clearance podman run`, which starts the supervisor".to_owned()
     };
     let Ok(found) = fs::symlink_metadata(&path) else {
         let found = format!("no socket at {shown}: a guarded container does not start");
-        return Some(if manager.is_reachable() && has_units {
+        return Some(if starts {
             SOCKET.failure(&found, &fix)
         } else {
             SOCKET.warning(&found, &fix)
@@ -148,65 +160,21 @@ pub(crate) fn check_start_socket(
         return Some(SOCKET.failure(&found, &format!("rm {shown}; {fix}")));
     }
     // A connection would start a supervisor.
-    let sockets = fs::read_to_string("/proc/net/unix").unwrap_or_default();
-    Some(if is_listening(&sockets, &path) {
+    Some(if is_listening(&path) {
         SOCKET.pass(&format!("accepts connections: {shown}"))
-    } else {
+    } else if starts {
         SOCKET.failure(&format!("nothing listens at {shown}"), &fix)
+    } else {
+        SOCKET.warning(&format!("nothing listens at {shown}"), &fix)
     })
 }
 
-/// Returns `true` if the text of `/proc/net/unix` has a listening socket with this path.
-fn is_listening(sockets: &str, path: &Path) -> bool {
-    sockets.lines().skip(1).any(|line| {
-        // Num, RefCount, Protocol, Flags, Type, St, Inode, Path
-        let mut fields = line.split_ascii_whitespace();
-        let flags = fields
-            .nth(3)
-            .and_then(|flags| u32::from_str_radix(flags, 16).ok());
-        let bound = fields.nth(3);
-        flags.is_some_and(|flags| flags & LISTENING != 0)
-            && bound.is_some_and(|bound| Path::new(bound) == path)
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hooks_are_in_force_if_podman_finds_them_and_their_program() {
-        let place = tempfile::tempdir().unwrap();
-        let directory = place.path().join("hooks.d");
-        let known = [directory.clone()];
-        let fault = |known: &[PathBuf]| hook_fault(&directory, known).unwrap_or_default();
-        assert!(fault(&[]).contains("containers.conf does not name"));
-        assert!(fault(&known).contains("createRuntime.json is missing"));
-        fs::create_dir(&directory).unwrap();
-        let write = |text: &str| {
-            for file in HOOK_FILES {
-                fs::write(directory.join(file), text).unwrap();
-            }
-        };
-        write("{");
-        assert!(fault(&known).contains("starts no container"));
-        write(r#"{"hook":{"path":"/nonexistent/program"}}"#);
-        assert!(fault(&known).contains("/nonexistent/program, which is missing"));
-        write(r#"{"hook":{"path":"/bin/sh"}}"#);
-        assert_eq!(fault(&known), "");
-    }
-
-    #[test]
-    fn a_listening_socket_is_found_without_a_connection() {
-        let place = tempfile::tempdir().unwrap();
-        let path = place.path().join("start.sock");
-        let sockets = || fs::read_to_string("/proc/net/unix").unwrap();
-        assert!(!is_listening(&sockets(), &path));
-        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
-        assert!(is_listening(&sockets(), &path));
-        drop(listener);
-        assert!(!is_listening(&sockets(), &path));
-        let _datagrams = std::os::unix::net::UnixDatagram::bind(place.path().join("d")).unwrap();
-        assert!(!is_listening(&sockets(), &place.path().join("d")));
-    }
+/// Returns `true` if the unit of the notifier is installed.
+pub(crate) fn has_notifier_unit(host: &HostDescription) -> bool {
+    // The notifier is a user's, also for root.
+    let mut directories = unit_directories(host);
+    directories.push(host.config_home.join("systemd/user"));
+    directories
+        .iter()
+        .any(|directory| directory.join(NOTIFIER_UNIT).exists())
 }

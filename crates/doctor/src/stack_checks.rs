@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use terok_clearance::socket::RuntimeDir;
 
 use crate::HostDescription;
-use crate::containers_conf::ContainersConf;
 use crate::finding::{Check, Finding};
 use crate::systemd_checks::{systemctl_command, unit_directories};
 
@@ -24,9 +23,9 @@ const PYTHON_UNITS: [&str; 4] = [
 ];
 
 /// Looks for parts of other stacks: a line for each, or one that there is none.
-pub(crate) fn check_other_stacks(host: &HostDescription, conf: &ContainersConf) -> Vec<Finding> {
+pub(crate) fn check_other_stacks(host: &HostDescription) -> Vec<Finding> {
     let parts = [
-        shield_hooks(host, conf),
+        shield_hooks(host),
         python_units(host),
         removed_units(host),
         removed_socket(host),
@@ -38,8 +37,9 @@ pub(crate) fn check_other_stacks(host: &HostDescription, conf: &ContainersConf) 
     found
 }
 
-fn shield_hooks(host: &HostDescription, conf: &ContainersConf) -> Option<Finding> {
-    let mut directories = conf.all_hook_directories(host);
+fn shield_hooks(host: &HostDescription) -> Option<Finding> {
+    let known = host.hook_check.podman.read_hooks_directories();
+    let mut directories = known.map_or_else(|_error| Vec::new(), |known| known.all());
     directories.push(host.data_home.join("terok/shield/hooks"));
     let has_hook = |directory: &PathBuf| {
         let mut entries = fs::read_dir(directory).into_iter().flatten().flatten();

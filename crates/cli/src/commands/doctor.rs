@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use doctor::{
-    CheckStatus, ConfigurationState, DoctorReport, Finding, HostDescription, HostSetup,
-    RequirementGroup, examine, probe_kernel,
+    CheckStatus, ConfigurationState, DoctorReport, Finding, HostDescription, RequirementGroup,
+    examine, probe_kernel,
 };
 use operator::wrap_lines;
 use settings::UserSettings;
 use terok_clearance::error_chain;
 
+use super::podman::host_hook_check;
 use super::run::merged_records;
 use crate::settings_files::{ORGANISATION_FILE, read_organisation};
 use crate::{CommandContext, CommandError, CommandStatus, StopSignals, block_on};
@@ -132,7 +133,7 @@ fn describe_host(context: &CommandContext) -> Result<HostDescription, CommandErr
             organisation: organisation_state,
             organisation_path: ORGANISATION_FILE.into(),
         },
-        setup: HostSetup::default(),
+        hook_check: host_hook_check(environment)?,
         system_root: "/".into(),
         time_limit: HostDescription::TIME_LIMIT,
     })
