@@ -62,6 +62,16 @@ fn built_parser(name: ProgramName) -> clap::Command {
 fn write_all_pages(directory: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(directory)
         .with_context(|| format!("cannot make the directory {}", directory.display()))?;
+    for (name, page) in render_all_pages().context("cannot write the pages")? {
+        let path = directory.join(name);
+        fs::write(&path, page).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Returns the file names and texts of all pages: of each command, and of the program's names.
+pub(super) fn render_all_pages() -> io::Result<Vec<(String, String)>> {
+    let mut pages = Vec::new();
     // The pages of `notify` and `notifier` are those of the programs of these names.
     for name in [
         ProgramName::Clearance,
@@ -69,20 +79,21 @@ fn write_all_pages(directory: &Path) -> anyhow::Result<()> {
         ProgramName::Request,
         ProgramName::Shield,
     ] {
-        write_pages(directory, &built_parser(name))?;
+        render_with_subcommands(&built_parser(name), &mut pages)?;
     }
-    Ok(())
+    Ok(pages)
 }
 
-/// Writes the page of a command, and the pages of the commands below it.
-fn write_pages(directory: &Path, command: &clap::Command) -> anyhow::Result<()> {
-    let name = command.get_display_name();
-    let path = directory.join(format!("{}.1", name.unwrap_or(command.get_name())));
-    let page = render_page(command.clone()).context("cannot write the page")?;
-    fs::write(&path, page).with_context(|| format!("cannot write {}", path.display()))?;
+/// Appends the page of a command, and the pages of the commands below it.
+fn render_with_subcommands(
+    command: &clap::Command,
+    pages: &mut Vec<(String, String)>,
+) -> io::Result<()> {
+    let name = command.get_display_name().unwrap_or(command.get_name());
+    pages.push((format!("{name}.1"), render_page(command.clone())?));
     let commands = command.get_subcommands().filter(|one| !one.is_hide_set());
     for below in commands.filter(|one| one.get_name() != "help") {
-        write_pages(directory, below)?;
+        render_with_subcommands(below, pages)?;
     }
     Ok(())
 }
