@@ -17,10 +17,10 @@ use rustix::net::RecvFlags;
 use rustix::net::sockopt::Timeout;
 use serde_json::Value;
 use shield::NftShield;
-use supervisor::{HoldLimit, NameAccess, Supervisor, SupervisorConfig};
+use supervisor::{DossierSource, HoldLimit, NameAccess, Supervisor, SupervisorConfig};
 use tempfile::TempDir;
+use terok_clearance::ContainerId;
 use terok_clearance::socket::{HubSocketPaths, RuntimeDir, SocketLayout};
-use terok_clearance::{ContainerId, Dossier};
 use test_support::child::ChildGuard;
 use test_support::directory::private_directory;
 use test_support::namespaces::NamespaceHolder;
@@ -433,8 +433,10 @@ impl BenchQuestionStream {
 pub(crate) fn serve_supervisor(directory: &Path, pid: u32) -> anyhow::Result<()> {
     let config = SupervisorConfig {
         container: CONTAINER_NAME.parse()?,
-        dossier: Dossier::default(),
-        process: ProcessHandle::open(pid).context("finding the sandbox")?,
+        dossier: DossierSource::default(),
+        processes: ProcessHandle::open(pid)
+            .context("finding the sandbox")?
+            .into(),
         names: NameAccess::Resolvers(bench_policy()?),
         allowed_dests: Vec::new(),
         hold: HoldLimit::Refuse,

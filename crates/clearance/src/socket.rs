@@ -20,6 +20,7 @@ pub use connect::{SocketConnectError, connect};
 pub use paths::{
     HubSocket, HubSocketPaths, RuntimeDir, SocketLayout, default_clearance_socket_path,
 };
+pub use peer_namespaces::{PeerRefusal, check_hook_peer};
 pub use sandbox_listener::{SandboxListener, SandboxSocket};
 pub use sandbox_record::{SandboxRecord, SandboxRecordFile};
 

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use names::StandInKey;
+use netns::SandboxProcesses;
 use netns::gateway::{GATEWAY_V4, GatewayNetns};
 use netns::sandbox::{Sandbox, SandboxSpec, WorkloadSpec};
-use supervisor::{DialedConfig, DialedPolicy, HoldLimit};
+use supervisor::{DialedConfig, DialedPolicy, DossierSource, HoldLimit};
 use tempfile::TempDir;
 use terok_clearance::socket::RuntimeDir;
-use terok_clearance::{ContainerId, DisplayText, Dossier, error_chain};
+use terok_clearance::{ContainerId, DisplayText, error_chain};
 use tokio::time::timeout;
 
 use crate::answers::{AnswerSource, DemoAnswers};
@@ -102,9 +103,12 @@ impl PreparedDemo {
         let inspector = NetworkInspector::new(&sandbox, &gateway)?;
         let supervisor = SupervisorThread::start(DialedConfig {
             container: container.clone(),
-            dossier: Dossier::default(),
-            process: init.try_clone().map_err(DemoError::OpenSandbox)?,
+            dossier: DossierSource::default(),
+            processes: SandboxProcesses::below_socket_broker(
+                init.try_clone().map_err(DemoError::OpenSandbox)?,
+            ),
             gateway: Some(gateway),
+            asks_loopback: false,
             policy: DialedPolicy::default(),
             requests: None,
             approver: None,

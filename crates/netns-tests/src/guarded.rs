@@ -16,14 +16,14 @@ use std::time::Duration;
 use netns::ProcessHandle;
 use shield::Policy;
 use supervisor::{
-    AllowedDest, FilteredPolicy, HoldLimit, NameAccess, Supervisor, SupervisorConfig,
-    SupervisorExit, TraceObserver,
+    AllowedDest, DossierSource, FilteredPolicy, HoldLimit, NameAccess, Supervisor,
+    SupervisorConfig, SupervisorExit, TraceObserver,
 };
 use tempfile::TempDir;
+use terok_clearance::DecisionAction;
 use terok_clearance::client::{Client, EventStream, StreamUpdate};
 use terok_clearance::socket::RuntimeDir;
 use terok_clearance::wire::clearance2::{Event, Request};
-use terok_clearance::{DecisionAction, Dossier};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -102,8 +102,8 @@ impl Guarded {
             .map(|dest| dest.parse::<AllowedDest>().unwrap());
         Supervisor::start(SupervisorConfig {
             container: "box".parse().unwrap(),
-            dossier: Dossier::default(),
-            process: ProcessHandle::current().unwrap(),
+            dossier: DossierSource::default(),
+            processes: ProcessHandle::current().unwrap().into(),
             names,
             allowed_dests: allowed.collect(),
             hold,

@@ -8,9 +8,10 @@ use netns::{
     CapabilityAccess, CapabilityHolder, NetworkCapability, ProcessHandle, find_capability_holder,
 };
 use shield::Policy;
-use supervisor::{HoldLimit, NameAccess, Supervisor, SupervisorConfig, SupervisorStartError};
+use supervisor::{
+    DossierSource, HoldLimit, NameAccess, Supervisor, SupervisorConfig, SupervisorStartError,
+};
 use tempfile::TempDir;
-use terok_clearance::Dossier;
 use terok_clearance::socket::RuntimeDir;
 use test_support::namespaces::{NamespaceHolder, require_private_namespaces};
 
@@ -85,8 +86,8 @@ async fn a_supervisor_refuses_a_sandbox_that_can_go_around_it() {
     let start_supervisor = |holder: &NamespaceHolder, allow_capabilities| {
         Supervisor::start(SupervisorConfig {
             container: "box".parse().unwrap(),
-            dossier: Dossier::default(),
-            process: ProcessHandle::open(holder.pid()).unwrap(),
+            dossier: DossierSource::default(),
+            processes: ProcessHandle::open(holder.pid()).unwrap().into(),
             names: NameAccess::Resolvers(Policy::new([]).unwrap()),
             allowed_dests: Vec::new(),
             hold: HoldLimit::Refuse,

@@ -35,8 +35,8 @@ fn config(process: ProcessHandle, runtime: &TempDir, allowed: &[&str]) -> Superv
     let resolver: IpAddr = RESOLVER.parse().unwrap();
     SupervisorConfig {
         container: "box".parse().unwrap(),
-        dossier: Dossier::new([("project".into(), "web".into())].into()),
-        process,
+        dossier: Dossier::new([("project".into(), "web".into())].into()).into(),
+        processes: process.into(),
         names: NameAccess::Resolvers(Policy::new([resolver]).unwrap()),
         allowed_dests: allowed
             .iter()

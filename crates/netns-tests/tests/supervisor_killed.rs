@@ -19,12 +19,12 @@ use netns::ProcessHandle;
 use netns_tests::internet::{Internet, tcp};
 use serde_json::Value;
 use shield::Policy;
-use supervisor::{HoldLimit, NameAccess, Supervisor, SupervisorConfig};
+use supervisor::{DossierSource, HoldLimit, NameAccess, Supervisor, SupervisorConfig};
 use tempfile::TempDir;
+use terok_clearance::DecisionAction;
 use terok_clearance::client::{Client, StreamUpdate};
 use terok_clearance::socket::RuntimeDir;
 use terok_clearance::wire::clearance2::Event;
-use terok_clearance::{DecisionAction, Dossier};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -38,8 +38,10 @@ const READY: &str = "the supervisor is ready at ";
 async fn supervisor_process() {
     let config = SupervisorConfig {
         container: "box".parse().unwrap(),
-        dossier: Dossier::default(),
-        process: ProcessHandle::open(std::os::unix::process::parent_id()).unwrap(),
+        dossier: DossierSource::default(),
+        processes: ProcessHandle::open(std::os::unix::process::parent_id())
+            .unwrap()
+            .into(),
         names: NameAccess::Resolvers(policy()),
         allowed_dests: Vec::new(),
         hold: HoldLimit::Refuse,

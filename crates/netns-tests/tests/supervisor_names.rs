@@ -14,11 +14,11 @@ use netns::ProcessHandle;
 use netns_tests::guarded::{Guarded, Operator, connect, expect_refused};
 use netns_tests::internet::{Internet, tcp};
 use supervisor::{
-    HoldLimit, NameAccess, NameServerConfig, SandboxLookup, Supervisor, SupervisorConfig,
-    SupervisorStartError,
+    DossierSource, HoldLimit, NameAccess, NameServerConfig, SandboxLookup, Supervisor,
+    SupervisorConfig, SupervisorStartError,
 };
 use terok_clearance::socket::RuntimeDir;
-use terok_clearance::{DecisionAction, DomainName, Dossier};
+use terok_clearance::{DecisionAction, DomainName};
 use test_support::namespaces::require_private_namespaces;
 
 const LONG: HoldLimit = HoldLimit::For(Duration::from_secs(60));
@@ -498,8 +498,8 @@ async fn a_taken_port_of_the_name_server_is_an_error_that_names_it() {
     let runtime = tempfile::TempDir::new().unwrap();
     let started = Supervisor::start(SupervisorConfig {
         container: "box".parse().unwrap(),
-        dossier: Dossier::default(),
-        process: ProcessHandle::current().unwrap(),
+        dossier: DossierSource::default(),
+        processes: ProcessHandle::current().unwrap().into(),
         names: names.access(),
         allowed_dests: Vec::new(),
         hold: LONG,

@@ -9,7 +9,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::io::Errno;
@@ -133,6 +133,14 @@ impl GatewayNetns {
         }
     }
 
+    /// Wraps the network namespace of a gateway that an earlier process has built.
+    ///
+    /// `has_ipv6` is what [`GatewayNetns::has_ipv6`] returned there. A descriptor of anything else
+    /// fails where sockets are opened in it.
+    pub const fn from_fd(netns: OwnedFd, has_ipv6: bool) -> Self {
+        Self { netns, has_ipv6 }
+    }
+
     /// Returns a reference to the gateway's network namespace.
     pub fn netns_ref(&self) -> io::Result<NetnsRef> {
         Ok(NetnsRef::NamespaceFile(self.netns.try_clone()?))
@@ -141,6 +149,13 @@ impl GatewayNetns {
     /// Returns `true` if the link has IPv6 addresses: the kernel may have IPv6 disabled.
     pub const fn has_ipv6(&self) -> bool {
         self.has_ipv6
+    }
+}
+
+impl AsFd for GatewayNetns {
+    /// Returns the network namespace, to store it where it outlives this process.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.netns.as_fd()
     }
 }
 

@@ -15,9 +15,9 @@ use std::time::Duration;
 use netlink_sys::Socket;
 use rustix::fs::fstat;
 
-use crate::ProcessHandle;
 use crate::enter_error::{EnterError, EnterStep, step_error};
 use crate::sys::{self, fork::NamespaceFds};
+use crate::{ProcessHandle, SandboxProcesses};
 
 /// Timeout for the child. Normal duration: a fraction of a millisecond.
 const ENTER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -85,6 +85,9 @@ pub enum NetnsRef {
     Current,
     /// The namespace of a process, resolved on every use; it is not kept alive.
     OfProcess(ProcessHandle),
+    /// The namespace that the processes of a sandbox share, resolved on every use from one that is
+    /// alive; it is not kept alive.
+    OfProcesses(SandboxProcesses),
     /// A namespace file (`/proc/PID/ns/net`, `/run/netns/NAME`). The open file keeps the namespace
     /// alive.
     NamespaceFile(OwnedFd),
@@ -105,9 +108,12 @@ impl NetnsRef {
             net: net.as_fd(),
         };
         let opened = sys::fork::open_inside(entry, &sockets, ENTER_TIMEOUT)?;
-        if let Self::OfProcess(process) = self
-            && !process.is_alive()
-        {
+        let has_ended = match self {
+            Self::OfProcess(process) => !process.is_alive(),
+            Self::OfProcesses(processes) => processes.first_alive().is_none(),
+            Self::Current | Self::NamespaceFile(_) => false,
+        };
+        if has_ended {
             return Err(EnterError::ProcessEnded); // the pid may have been reused before the fork
         }
         Ok(opened)
@@ -149,20 +155,29 @@ impl NetnsRef {
     fn foreign_netns(&self) -> Result<Option<OwnedFd>, EnterError> {
         let net = match self {
             Self::Current => return Ok(None),
-            Self::OfProcess(process) => {
-                let path = format!("/proc/{}/ns/net", process.pid());
-                let file = File::open(path);
-                if !process.is_alive() {
-                    return Err(EnterError::ProcessEnded);
+            Self::OfProcess(process) => open_netns_of(process)?,
+            Self::OfProcesses(processes) => loop {
+                let process = processes.first_alive().ok_or(EnterError::ProcessEnded)?;
+                match open_netns_of(&process) {
+                    // Another process may be alive.
+                    Err(EnterError::ProcessEnded) => {}
+                    opened => break opened?,
                 }
-                file.map_err(step_error(EnterStep::FindNamespaces))?.into()
-            }
+            },
             Self::NamespaceFile(net) => net
                 .try_clone()
                 .map_err(step_error(EnterStep::FindNamespaces))?,
         };
         Ok((!is_current_namespace(&net, "net")?).then_some(net))
     }
+}
+
+fn open_netns_of(process: &ProcessHandle) -> Result<OwnedFd, EnterError> {
+    let file = File::open(format!("/proc/{}/ns/net", process.pid()));
+    if !process.is_alive() {
+        return Err(EnterError::ProcessEnded);
+    }
+    Ok(file.map_err(step_error(EnterStep::FindNamespaces))?.into())
 }
 
 /// Returns the user namespace to enter first: the owner of `net`. `None` if the caller is inside

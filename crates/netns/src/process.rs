@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A process identified by its pidfd, which is never reused, unlike its pid.
 
+use std::fs;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
@@ -33,6 +34,23 @@ impl ProcessHandle {
         Ok(Self {
             pid,
             pidfd: pidfd_open(pid, PidfdFlags::empty())?,
+        })
+    }
+
+    /// Wraps a pidfd, such as one that another process has passed. Fails with `ESRCH` if the
+    /// process has ended or is not visible from here, with `EBADF` for another descriptor.
+    pub fn from_pidfd(pidfd: OwnedFd) -> io::Result<Self> {
+        // Its line `Pid:` is the pid as seen from here (proc_pid_fdinfo(5)).
+        let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
+        let pid = info.lines().find_map(|line| line.strip_prefix("Pid:"));
+        let pid: i32 = pid
+            .and_then(|pid| pid.trim().parse().ok())
+            .ok_or(rustix::io::Errno::BADF)?;
+        // 0: not visible here; -1: it has ended.
+        let pid = (pid > 0).then(|| Pid::from_raw(pid)).flatten();
+        Ok(Self {
+            pid: pid.ok_or(rustix::io::Errno::SRCH)?,
+            pidfd,
         })
     }
 
@@ -102,6 +120,21 @@ mod tests {
         let me = ProcessHandle::current().unwrap();
         assert_eq!(me.pid(), std::process::id());
         assert!(me.is_alive());
+    }
+
+    #[test]
+    fn a_passed_pidfd_is_the_process_that_it_refers_to() {
+        let me = ProcessHandle::current().unwrap();
+        let passed = me.as_fd().try_clone_to_owned().unwrap();
+        assert_eq!(ProcessHandle::from_pidfd(passed).unwrap().pid(), me.pid());
+        let mut child = Command::new("true").spawn().unwrap();
+        let ended = ProcessHandle::open(child.id()).unwrap();
+        child.wait().unwrap();
+        let ended = ProcessHandle::from_pidfd(ended.pidfd).unwrap_err();
+        assert_eq!(ended.raw_os_error(), Some(libc::ESRCH));
+        let other = fs::File::open("/dev/null").unwrap();
+        let other = ProcessHandle::from_pidfd(other.into()).unwrap_err();
+        assert_eq!(other.raw_os_error(), Some(libc::EBADF));
     }
 
     #[test]

@@ -5,16 +5,16 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use egress::HoldLimit;
-use netns::ProcessHandle;
+use netns::SandboxProcesses;
 use policy::RuleSpec;
 use shield::{Policy, PolicyError};
 use terok_clearance::socket::RuntimeDir;
 use terok_clearance::{
-    ContainerId, DestPattern, DestPatternError, Dossier, HostPattern, PortRange, Protocol, Target,
+    ContainerId, DestPattern, DestPatternError, HostPattern, PortRange, Protocol, Target,
 };
 
-use crate::LongestAnswer;
 use crate::served_names::NameServerConfig;
+use crate::{DossierSource, LongestAnswer};
 
 /// The configuration of a supervisor and its sandbox.
 #[derive(Debug)]
@@ -22,9 +22,10 @@ pub struct SupervisorConfig {
     /// The sandbox's id; its first twelve characters name the sockets.
     pub container: ContainerId,
     /// Context for operators, part of every question.
-    pub dossier: Dossier,
-    /// A process in the sandbox's network namespace. Its end is the end of the supervisor.
-    pub process: ProcessHandle,
+    pub dossier: DossierSource,
+    /// Processes in the sandbox's network namespace. The end of the last one is the end of the
+    /// supervisor.
+    pub processes: SandboxProcesses,
     /// How the sandbox looks names up.
     pub names: NameAccess,
     /// Destinations allowed from the start, for the sandbox's lifetime.

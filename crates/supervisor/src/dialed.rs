@@ -16,26 +16,26 @@ use std::sync::Arc;
 use egress::dial::DialSockets;
 use egress::publish::{PublishError, PublishSpec, PublishedPort, PublishedPorts, SandboxSockets};
 use egress::{
-    EgressConfig, EgressEngine, GatewaySockets, GatewaySocketsError, HoldLimit, ProxySettings,
+    EgressConfig, EgressEngine, GatewaySockets, GatewaySocketsError, HoldLimit, LoopbackDns,
+    ProxySettings,
 };
 use hub::Hub;
 use names::{ForwarderConfig, NameLookup, StandInKey};
 use netns::gateway::GatewayNetns;
-use netns::{EnterError, NetnsRef, ProcessHandle, SocketSpec};
+use netns::{EnterError, SandboxProcesses, SocketSpec};
 use reader::PacketLog;
 use reader::nflog::NflogBindError;
-use reader::socket_owner::ProcessScan;
 use terok_clearance::nflog::{HELD_CONNECTIONS_GROUP, OTHER_PACKETS_GROUP};
 use terok_clearance::socket::{RuntimeDir, SandboxListener, SandboxSocket, SocketBindError};
 use terok_clearance::varlink::serve_sandbox;
-use terok_clearance::{ContainerId, DisplayText, DomainName, Dossier, Process};
+use terok_clearance::{ContainerId, DisplayText, DomainName, Process};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::boot_clock::BootAlarm;
 use crate::sandbox_service::SandboxService;
 use crate::who_asks::{SearchSubject, WhoAsks};
-use crate::{SupervisorExit, SupervisorServeError, TraceEvent, TraceObserver};
+use crate::{DossierSource, SupervisorExit, SupervisorServeError, TraceEvent, TraceObserver};
 
 use agent_requests::RequestService;
 use approver::{ApproverQueue, approver_queue};
@@ -54,15 +54,19 @@ pub struct DialedConfig<N, D> {
     /// The sandbox's id; its first twelve characters name the sockets.
     pub container: ContainerId,
     /// Context for operators, part of every question.
-    pub dossier: Dossier,
-    /// A process of the sandbox. Its end is the end of the supervisor.
-    pub process: ProcessHandle,
+    pub dossier: DossierSource,
+    /// Processes in the sandbox's network namespace. The end of the last one is the end of the
+    /// supervisor.
+    pub processes: SandboxProcesses,
     /// The gateway of the sandbox; `None` for a sandbox without any connection.
     pub gateway: Option<GatewayNetns>,
+    /// The sandbox has no configured resolver: its programs send queries to `127.0.0.1`.
+    pub asks_loopback: bool,
     /// The rules at the start, and the limits of answers.
     pub policy: DialedPolicy,
-    /// The socket at which programs in the sandbox ask; `process` is the first one of the sandbox,
-    /// and a child that the caller does not reap before the supervisor has ended.
+    /// The socket at which programs in the sandbox ask. The first of `processes` is then the first
+    /// one of the sandbox, and a child that the caller does not reap before the supervisor has
+    /// ended.
     pub requests: Option<SandboxSocket>,
     /// The program that gets each question before a person does.
     pub approver: Option<ApproverConfig>,
@@ -97,9 +101,6 @@ pub enum DialedStartError {
     /// The sandbox's network namespace could not be entered.
     #[error("the sandbox's network namespace could not be entered")]
     Enter(#[from] EnterError),
-    /// The sandbox's process could not be referred to.
-    #[error("the sandbox's process could not be referred to")]
-    Process(#[source] io::Error),
     /// The sockets of the gateway are missing.
     #[error(transparent)]
     Sockets(#[from] GatewaySocketsError),
@@ -145,7 +146,7 @@ pub struct DialedSupervisor<N, D> {
     published: PublishedPorts,
     inside: SandboxSockets,
     container: ContainerId,
-    dossier: Dossier,
+    dossier: DossierSource,
     hold: HoldLimit,
     check_server_names: bool,
     expects_operator: bool,
@@ -172,8 +173,9 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
         let DialedConfig {
             container,
             dossier,
-            process,
+            processes,
             gateway,
+            asks_loopback,
             policy,
             requests,
             approver,
@@ -193,24 +195,23 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
         forwarder.absent_names.extend(absent_names);
         let gateway = gateway
             .as_ref()
-            .map(|gateway| OpenGateway::open(gateway, &process))
+            .map(|gateway| OpenGateway::open(gateway, &processes, asks_loopback))
             .transpose()?;
         if policy.forbids_approver && approver.is_some() {
             return Err(DialedStartError::ApproverForbidden);
         }
-        let init = i32::try_from(process.pid()).unwrap_or(0); // 0: no peer
+        let init = i32::try_from(processes.first_pid()).unwrap_or(0); // 0: no peer
         let requests = requests.map(|socket| socket.listen(init)).transpose();
         let requests = requests.map_err(DialedStartError::Requests)?;
-        let inside = process.try_clone().map_err(DialedStartError::Process)?;
         let rules = DialedRules::new(policy, kept_changed)?;
         rules.load_kept().map_err(DialedStartError::Kept)?;
         Ok(Self {
             published: PublishedPorts::bind(&published)?,
-            inside: SandboxSockets::new(NetnsRef::OfProcess(inside)),
+            inside: SandboxSockets::new(processes.netns_ref()),
             service: SandboxService::bind(
                 container.clone(),
-                Arc::clone(&dossier),
-                process,
+                dossier.clone(),
+                processes,
                 &runtime_dir,
             )?,
             rules,
@@ -275,7 +276,7 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
         let hub = SandboxService::create_hub(rules.clone());
         let (ends, files) = (rules.clone(), rules.clone());
         let last = rules.clone();
-        let init = service.process().pid();
+        let processes = service.processes().clone();
         let approver = approver.map(|config| approver_queue(config, Arc::clone(&hub)));
         let (approver_queue, approver) = approver.unzip();
         let (queries, ahead) = mpsc::channel(agent_requests::MAX_WAITING_QUERIES);
@@ -283,7 +284,7 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
         let asking = RequestService::new(Arc::clone(&hub), rules.clone(), engine);
         let gateway = gateway.map(|(gateway, [who_asks, sockets_inside])| {
             let found = report_process(Arc::clone(&hub), rules.clone());
-            let who_asks = WhoAsks::start(who_asks, ProcessScan::below(init), found);
+            let who_asks = WhoAsks::start(who_asks, processes, found);
             let identity = QuestionIdentity { container, dossier };
             let config = EgressConfig {
                 policy: Arc::new(rules.clone()),
@@ -371,10 +372,12 @@ impl OpenGateway {
     /// Opens a gateway and two sockets for the list of the sandbox's sockets.
     fn open(
         gateway: &GatewayNetns,
-        process: &ProcessHandle,
+        processes: &SandboxProcesses,
+        asks_loopback: bool,
     ) -> Result<(Self, [OwnedFd; 2]), DialedStartError> {
-        let sandbox = NetnsRef::OfProcess(process.try_clone().map_err(DialedStartError::Process)?);
-        let sandbox_diag = sandbox.open_sockets(&[SocketSpec::SockDiag; 2])?;
+        let sandbox_diag = processes
+            .netns_ref()
+            .open_sockets(&[SocketSpec::SockDiag; 2])?;
         let Ok(sandbox_diag) = <[_; 2]>::try_from(sandbox_diag) else {
             return Err(EnterError::BadReply.into());
         };
@@ -388,8 +391,9 @@ impl OpenGateway {
         let held_log = PacketLog::bind(held_log, HELD_CONNECTIONS_GROUP)?;
         let other_log = PacketLog::bind(other_log, OTHER_PACKETS_GROUP)?;
         shield::engage_gateway(rules, gateway.has_ipv6())?;
+        let loopback = asks_loopback.then(|| LoopbackDns::bind(&processes.netns_ref()));
         let opened = Self {
-            egress,
+            egress: egress.with_loopback(loopback.transpose()?),
             held_log,
             other_log,
         };

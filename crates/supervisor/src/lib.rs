@@ -12,6 +12,7 @@ mod boot_clock;
 mod classic_hub;
 mod config;
 mod dialed;
+mod dossier_source;
 mod hold_switch;
 mod hold_table;
 mod name_server;
@@ -33,6 +34,7 @@ pub use dialed::{
     ApproverConfig, DialedConfig, DialedPolicy, DialedStartError, DialedSupervisor, EarlierAnswer,
     KeptAnswers, KeptPlace, KeptRule, LongestAnswer,
 };
+pub use dossier_source::DossierSource;
 pub use egress::dial::HostSockets;
 pub use egress::proxy::{ProxySettings, ProxyUrlError, ProxyVariableError};
 pub use egress::publish::{PublishError, PublishSpec, PublishSpecError, PublishedPort};

@@ -10,16 +10,17 @@ use reader::{NflogLoss, ReaderSink};
 use terok_clearance::nflog::BLOCKED_GROUP;
 use terok_clearance::{BlockedPacket, Protocol, SandboxEvent, Target};
 
-use crate::TraceEvent;
 use crate::hold_table::PacketFate;
 use crate::shield_enforcer::{RuleAction, ShieldEnforcer, StandInPacket};
 use crate::who_asks::{SearchSubject, WhoAsks};
+use crate::{DossierSource, TraceEvent};
 
 /// The sink of the supervisor's reader: DNS answers go to the shield, questions to the hub.
 #[derive(Debug)]
 pub(crate) struct SupervisorSink {
     pub(crate) hub: Arc<Hub<ShieldEnforcer>>,
     pub(crate) firewall: ShieldEnforcer,
+    pub(crate) dossier: DossierSource,
     pub(crate) who_asks: WhoAsks,
 }
 
@@ -53,6 +54,7 @@ impl ReaderSink for SupervisorSink {
             tracing::debug!(dest = %blocked.dest(), "the connection waits for the answer");
             return;
         }
+        blocked.dossier = self.dossier.read();
         self.firewall.emit_trace(TraceEvent::Asked(&blocked));
         if *self.hub.answerers().borrow() == 0 {
             self.firewall.report_unanswered(&blocked);

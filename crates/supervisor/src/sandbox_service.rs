@@ -5,23 +5,23 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hub::{DecisionEnforcer, Hub, HubOptions};
-use netns::ProcessHandle;
+use netns::SandboxProcesses;
 use terok_clearance::socket::{
     RuntimeDir, SameUserListener, SandboxRecord, SandboxRecordFile, SocketBindError, SocketLayout,
     bind_in_runtime_dir,
 };
-use terok_clearance::{ContainerId, DisplayText, Dossier, SandboxEvent};
+use terok_clearance::{ContainerId, DisplayText, SandboxEvent};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::{SupervisorExit, SupervisorServeError};
+use crate::{DossierSource, SupervisorExit, SupervisorServeError};
 
 /// The bound sockets of one sandbox's hub.
 #[derive(Debug)]
 pub(crate) struct SandboxService {
     container: ContainerId,
-    dossier: Dossier,
-    process: ProcessHandle,
+    dossier: DossierSource,
+    processes: SandboxProcesses,
     operators: SameUserListener,
     readers: SameUserListener,
     /// `None` if the file cannot be written: clients then take an ended sandbox for one that lost
@@ -30,12 +30,12 @@ pub(crate) struct SandboxService {
 }
 
 impl SandboxService {
-    /// Binds the sockets, and removes what killed hubs have left of other sandboxes. `process` is
-    /// a process of the sandbox, whose end is the sandbox's.
+    /// Binds the sockets, and removes what killed hubs have left of other sandboxes. The end
+    /// of the last of `processes` is the sandbox's.
     pub(crate) fn bind(
         container: ContainerId,
-        dossier: Dossier,
-        process: ProcessHandle,
+        dossier: DossierSource,
+        processes: SandboxProcesses,
         runtime_dir: &RuntimeDir,
     ) -> Result<Self, SocketBindError> {
         let paths = runtime_dir.sandbox_sockets(&container, SocketLayout::D);
@@ -45,8 +45,8 @@ impl SandboxService {
         }
         let operators = bind_in_runtime_dir(runtime_dir, &paths.hub)?;
         let readers = bind_in_runtime_dir(runtime_dir, &paths.ingester)?.accept_engine_hooks();
-        let name = dossier.get(&DisplayText::new("name")).cloned();
-        let record = SandboxRecord::new(name, process.pid()).write(&paths.hub);
+        let name = dossier.read().get(&DisplayText::new("name")).cloned();
+        let record = SandboxRecord::new(name, processes.first_pid()).write(&paths.hub);
         let record = record.inspect_err(|error| tracing::warn!(%error, "cannot write a record"));
         Ok(Self {
             operators,
@@ -54,7 +54,7 @@ impl SandboxService {
             record: record.ok(),
             container,
             dossier,
-            process,
+            processes,
         })
     }
 
@@ -66,8 +66,8 @@ impl SandboxService {
         self.readers.path()
     }
 
-    pub(crate) const fn process(&self) -> &ProcessHandle {
-        &self.process
+    pub(crate) const fn processes(&self) -> &SandboxProcesses {
+        &self.processes
     }
 
     /// Creates the hub.
@@ -93,14 +93,14 @@ impl SandboxService {
         let Self {
             container,
             dossier,
-            process,
+            processes,
             operators,
             readers,
             record,
         } = self;
         hub.report(SandboxEvent::ContainerStarted {
             container: container.clone(),
-            dossier: Arc::clone(&dossier),
+            dossier: dossier.read(),
         });
         let directories = [&operators, &readers].map(|of| of.path().parent().map(PathBuf::from));
 
@@ -121,7 +121,7 @@ impl SandboxService {
             loop {
                 tokio::select! {
                     biased;
-                    ended = process.wait_for_exit() => {
+                    ended = processes.wait_for_all_exits() => {
                         break ended
                             .map(|()| SupervisorExit::SandboxEnded)
                             .map_err(SupervisorServeError::WatchProcess);
@@ -143,7 +143,7 @@ impl SandboxService {
             hub.report(SandboxEvent::ContainerExited {
                 container,
                 reason: DisplayText::new("eof"),
-                dossier,
+                dossier: dossier.read(),
             });
         }
         drain.cancel();

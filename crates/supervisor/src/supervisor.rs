@@ -10,14 +10,14 @@ use std::sync::Arc;
 use egress::publish::SandboxSockets;
 use names::DnsResolver;
 use netns::{
-    CapabilityAccess, CapabilityHolder, EnterError, NetnsRef, NetworkCapability, ProcessHandle,
+    CapabilityAccess, CapabilityHolder, EnterError, NetnsRef, NetworkCapability, SandboxProcesses,
     SocketSpec, find_capability_holder,
 };
-use reader::socket_owner::{ProcessScan, SocketDiag};
+use reader::socket_owner::SocketDiag;
 use reader::{NflogReader, PacketClassifier, first_request_number};
 use shield::{NftShield, Policy, PolicyError};
 use terok_clearance::socket::SocketBindError;
-use terok_clearance::{DisplayText, Target, Timestamp, error_chain, varlink};
+use terok_clearance::{DisplayText, Dossier, Target, Timestamp, error_chain, varlink};
 use tokio_util::sync::CancellationToken;
 
 use crate::boot_clock::BootAlarm;
@@ -30,8 +30,8 @@ use crate::served_names::{ServedNames, WantedNames};
 use crate::shield_enforcer::{ShieldEnforcer, std_now};
 use crate::who_asks::{SearchSubject, WhoAsks};
 use crate::{
-    FilteredPolicy, NameAccess, NameServerBindError, NameServerConfig, SandboxLookup,
-    SupervisorConfig, TraceObserver,
+    DossierSource, FilteredPolicy, NameAccess, NameServerBindError, NameServerConfig,
+    SandboxLookup, SupervisorConfig, TraceObserver,
 };
 
 /// One sandbox's reader, hub and shield, with the ruleset in force and the sockets bound.
@@ -44,6 +44,7 @@ pub struct Supervisor {
     who_asks: OwnedFd,
     connecting: OwnedFd,
     reader: NflogReader,
+    dossier: DossierSource,
     service: SandboxService,
     capability_holder: Option<FirewallBypass>,
 }
@@ -209,15 +210,15 @@ impl Supervisor {
         let SupervisorConfig {
             container,
             dossier,
-            process,
+            processes,
             names,
             allowed_dests,
             hold,
             allow_capabilities,
             runtime_dir: runtime,
         } = config;
-        let capability_holder = check_capabilities(&process, allow_capabilities)?;
-        let netns = NetnsRef::OfProcess(process);
+        let capability_holder = check_capabilities(&processes, allow_capabilities)?;
+        let netns = processes.netns_ref();
         let opened = netns.open_sockets(&[
             SocketSpec::Netfilter,
             SocketSpec::Netfilter,
@@ -232,26 +233,23 @@ impl Supervisor {
         let (name_server, mut served) = match names {
             NameAccess::Resolvers(_) => (None, None),
             NameAccess::Server(config) => {
-                let lookup = sandbox_lookup(&config, &netns)?;
+                let lookup = sandbox_lookup(&config, processes.netns_ref());
                 let (served, wanted) = ServedNames::new(config.stand_in_key, lookup);
                 let sockets = NameServerSockets::bind(&netns)?;
                 (Some((sockets, wanted)), Some(served))
             }
         };
-        let (
-            Ok(
-                [
-                    orders,
-                    others,
-                    questions,
-                    answers,
-                    who_asks,
-                    connecting,
-                    ending,
-                ],
-            ),
-            NetnsRef::OfProcess(process),
-        ) = (<[_; 7]>::try_from(opened), netns)
+        let Ok(
+            [
+                orders,
+                others,
+                questions,
+                answers,
+                who_asks,
+                connecting,
+                ending,
+            ],
+        ) = <[_; 7]>::try_from(opened)
         else {
             return Err(EnterError::BadReply.into());
         };
@@ -267,7 +265,7 @@ impl Supervisor {
             .flush_asked(std_now())
             .map_err(SupervisorStartError::FlushAsked)?;
         let first = first_request_number(Timestamp::now());
-        let classifier = PacketClassifier::new(container.clone(), Arc::clone(&dossier), first);
+        let classifier = PacketClassifier::new(container.clone(), Dossier::default(), first);
 
         let ending = SocketDiag::new(ending)
             .inspect_err(|error| tracing::warn!(%error, "sockets are not ended with their rules"))
@@ -287,7 +285,8 @@ impl Supervisor {
             who_asks,
             connecting,
             reader: NflogReader::new(sockets, classifier),
-            service: SandboxService::bind(container, dossier, process, &runtime)?,
+            service: SandboxService::bind(container, dossier.clone(), processes, &runtime)?,
+            dossier,
             capability_holder,
         })
     }
@@ -339,6 +338,7 @@ impl Supervisor {
             who_asks,
             connecting,
             reader,
+            dossier,
             service,
             capability_holder: _,
         } = self;
@@ -347,10 +347,11 @@ impl Supervisor {
         let mut sink = SupervisorSink {
             hub: Arc::clone(&hub),
             firewall: firewall.clone(),
+            dossier,
             who_asks: {
-                let scan = ProcessScan::new(service.process().pid());
+                let processes = service.processes().clone();
                 let hub = Arc::clone(&hub);
-                WhoAsks::start(who_asks, scan, move |subject, process| {
+                WhoAsks::start(who_asks, processes, move |subject, process| {
                     if let SearchSubject::Question(request) = subject {
                         hub.set_process(&request, Arc::new(process));
                     }
@@ -386,10 +387,14 @@ impl Supervisor {
 
 /// Returns a process that can go around the firewall, or refuses it.
 fn check_capabilities(
-    process: &ProcessHandle,
+    processes: &SandboxProcesses,
     allow_capabilities: bool,
 ) -> Result<Option<FirewallBypass>, SupervisorStartError> {
-    match find_capability_holder(process) {
+    let found = match processes.first_alive() {
+        Some(process) => find_capability_holder(&process),
+        None => return Err(EnterError::ProcessEnded.into()),
+    };
+    match found {
         Ok(None) => Ok(None),
         Ok(Some(holder)) if allow_capabilities => Ok(Some(holder.into())),
         Ok(Some(holder)) => Err(SupervisorStartError::Capability(holder.into())),
@@ -402,21 +407,13 @@ fn check_capabilities(
 }
 
 /// Returns the lookups of a sandbox's allowed names.
-fn sandbox_lookup(
-    config: &NameServerConfig,
-    netns: &NetnsRef,
-) -> Result<SandboxLookup, SupervisorStartError> {
-    let NetnsRef::OfProcess(process) = netns else {
-        return Err(EnterError::BadReply.into());
-    };
+fn sandbox_lookup(config: &NameServerConfig, netns: NetnsRef) -> SandboxLookup {
     if config.resolvers.is_empty() {
-        return Ok(config.lookup.clone());
+        return config.lookup.clone();
     }
-    let process = process.try_clone().map_err(SupervisorStartError::Process)?;
-    let sockets = SandboxSockets::new(NetnsRef::OfProcess(process));
-    let sockets = SandboxLookupSockets(sockets);
+    let sockets = SandboxLookupSockets(SandboxSockets::new(netns));
     let resolvers = config.resolvers.iter().copied();
-    Ok(SandboxLookup::new(DnsResolver::new(resolvers, sockets)))
+    SandboxLookup::new(DnsResolver::new(resolvers, sockets))
 }
 
 /// Gives the names of the orders of an earlier supervisor their stand-ins. An order whose stand-in

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
+use netns::{SandboxProcesses, SearchRoot};
 use reader::socket_owner::{ProcessDescription, ProcessScan, SocketDiag, SocketHolders};
 use terok_clearance::{ParentProcess, Process, Protocol, RequestId};
 
@@ -40,14 +41,14 @@ impl WhoAsks {
     /// namespace, and `found` is called in the thread. Without the thread, no process is found.
     pub(crate) fn start(
         diag: OwnedFd,
-        scan: ProcessScan,
+        processes: SandboxProcesses,
         found: impl Fn(SearchSubject, Process) + Send + 'static,
     ) -> Self {
         let (searches, waiting) = sync_channel(MAX_WAITING_SEARCHES);
         let started = SocketDiag::new(diag).and_then(|diag| {
             std::thread::Builder::new()
                 .name("who-asks".to_owned())
-                .spawn(move || search_processes(diag, scan, &waiting, found))
+                .spawn(move || search_processes(diag, &processes, &waiting, found))
         });
         match started {
             Ok(_) => Self(Some(searches)),
@@ -82,7 +83,7 @@ impl WhoAsks {
 /// Runs searches until the sender is dropped.
 fn search_processes(
     mut diag: SocketDiag,
-    scan: ProcessScan,
+    processes: &SandboxProcesses,
     waiting: &Receiver<ProcessSearch>,
     found: impl Fn(SearchSubject, Process),
 ) {
@@ -95,13 +96,24 @@ fn search_processes(
         } = search;
         match diag.find_socket(protocol, client, remote) {
             Ok(Some(socket)) => {
-                if let Some(process) = describe(scan.find_holders(socket.inode), socket.uid) {
+                let roots = processes.search_roots().into_iter();
+                let scans: Vec<_> = roots.map(scan_of).collect();
+                let holders = ProcessScan::find_holders_of(&scans, socket.inode);
+                if let Some(process) = describe(holders, socket.uid) {
                     found(subject, process);
                 }
             }
             Ok(None) => {} // it was closed meanwhile
             Err(error) => tracing::debug!(%error, "the socket of a question was not found"),
         }
+    }
+}
+
+const fn scan_of(root: SearchRoot) -> ProcessScan {
+    if root.is_socket_broker {
+        ProcessScan::below(root.pid)
+    } else {
+        ProcessScan::new(root.pid)
     }
 }
 

@@ -14,12 +14,12 @@ use runner::{RecordConfig, SandboxAudit, load_stand_in_key};
 use settings::Setting;
 use shield::Policy;
 use supervisor::{
-    AllowedDest, FirewallBypass, HoldLimit, NameAccess, NameServerConfig, SandboxLookup,
-    SandboxResolvers, Supervisor, SupervisorConfig, SupervisorExit, SupervisorServeError,
-    SupervisorStartError, find_sandbox_resolvers,
+    AllowedDest, DossierSource, FirewallBypass, HoldLimit, NameAccess, NameServerConfig,
+    SandboxLookup, SandboxResolvers, Supervisor, SupervisorConfig, SupervisorExit,
+    SupervisorServeError, SupervisorStartError, find_sandbox_resolvers,
 };
 use terok_clearance::socket::RuntimeDir;
-use terok_clearance::{ContainerId, DestPattern, DisplayText, Dossier};
+use terok_clearance::{ContainerId, DestPattern, DisplayText};
 use tokio_util::sync::CancellationToken;
 
 use super::run::{
@@ -110,8 +110,8 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
     let started = process.try_clone().context("cannot refer to the process")?;
     let config = SupervisorConfig {
         container: name,
-        dossier: Dossier::default(),
-        process,
+        dossier: DossierSource::default(),
+        processes: process.into(),
         names: NameAccess::Server(name_server),
         allowed_dests: Vec::new(),
         hold,

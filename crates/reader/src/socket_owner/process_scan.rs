@@ -95,16 +95,27 @@ impl ProcessScan {
     /// Blocks: reading a command line touches the memory of the process, which a workload can make
     /// slow. The caller uses a thread of its own and gives up after a time limit.
     pub fn find_holders(self, inode: u64) -> SocketHolders {
+        Self::find_holders_of(&[self], inode)
+    }
+
+    /// Returns the processes that hold the socket with this inode, in a sandbox with several first
+    /// processes, as [`find_holders`](Self::find_holders) does.
+    pub fn find_holders_of(scans: &[Self], inode: u64) -> SocketHolders {
         let mut search = HolderSearch::new(inode);
-        self.search_descendants(&mut search);
-        if search.pids.is_empty() && !search.over {
-            self.search_namespaces(&mut search);
+        for search_one in [Self::search_descendants, Self::search_namespaces] {
+            for scan in scans {
+                if !search.over {
+                    search_one(*scan, &mut search);
+                }
+            }
+            if !search.found.is_empty() {
+                break;
+            }
         }
+        let found = search.found.iter();
         SocketHolders {
-            holders: search
-                .pids
-                .iter()
-                .filter_map(|pid| self.describe(*pid))
+            holders: found
+                .filter_map(|(scan, pid)| scan.describe(*pid))
                 .collect(),
             truncated: search.truncated,
         }
@@ -133,7 +144,7 @@ impl ProcessScan {
                 continue;
             };
             if !self.is_excluded(pid) {
-                search.visit(pid, &process);
+                search.visit(self, pid, &process);
             }
             if search.over {
                 return;
@@ -172,7 +183,7 @@ impl ProcessScan {
                 search.truncated = true;
                 return;
             }
-            search.visit(pid, &process);
+            search.visit(self, pid, &process);
             if search.over {
                 return;
             }
@@ -211,7 +222,8 @@ impl ProcessScan {
 /// The state of one search for a socket.
 struct HolderSearch {
     link: Vec<u8>,
-    pids: Vec<u32>,
+    /// The holders, each with the scan that found it.
+    found: Vec<(ProcessScan, u32)>,
     scanned_fds: usize,
     truncated: bool,
     /// `true` if a limit ended the search.
@@ -222,20 +234,23 @@ impl HolderSearch {
     fn new(inode: u64) -> Self {
         Self {
             link: format!("socket:[{inode}]").into_bytes(),
-            pids: Vec::new(),
+            found: Vec::new(),
             scanned_fds: 0,
             truncated: false,
             over: false,
         }
     }
 
-    fn visit(&mut self, pid: u32, process: &ProcessDirectory) {
+    fn visit(&mut self, scan: ProcessScan, pid: u32, process: &ProcessDirectory) {
+        if self.found.iter().any(|(_, found)| *found == pid) {
+            return; // one first process may be below another one
+        }
         match self.holds_socket(process) {
-            Ok(true) if self.pids.len() >= MAX_HOLDERS => {
+            Ok(true) if self.found.len() >= MAX_HOLDERS => {
                 self.truncated = true;
                 self.over = true;
             }
-            Ok(true) => self.pids.push(pid),
+            Ok(true) => self.found.push((scan, pid)),
             // A process that has ended holds nothing.
             Ok(false) | Err(Errno::NOENT | Errno::SRCH) => {}
             Err(_) => self.truncated = true,

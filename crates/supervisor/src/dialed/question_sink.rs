@@ -11,16 +11,16 @@ use egress::{
 use hub::Hub;
 use reader::socket_owner::{SocketDiag, SocketState};
 use terok_clearance::{
-    BlockedPacket, ContainerId, Dest, Dossier, PacketDest, PacketHost, Protocol, RequestId,
-    SandboxEvent, Timestamp,
+    BlockedPacket, ContainerId, Dest, PacketDest, PacketHost, Protocol, RequestId, SandboxEvent,
+    Timestamp,
 };
 
 use super::approver::ApproverQueue;
 use super::refusal_log::RefusalLog;
 use super::rules::DialedRules;
-use crate::TraceEvent;
 use crate::waiting::to_waiting_connections;
 use crate::who_asks::{SearchSubject, WhoAsks};
+use crate::{DossierSource, TraceEvent};
 
 /// The hub's side of the engine.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ pub(super) struct QuestionSink {
 #[derive(Debug)]
 pub(super) struct QuestionIdentity {
     pub(super) container: ContainerId,
-    pub(super) dossier: Dossier,
+    pub(super) dossier: DossierSource,
 }
 
 impl QuestionSink {
@@ -83,7 +83,7 @@ impl EgressSink for QuestionSink {
             port: question.dest.port,
             protocol: question.dest.protocol,
             domain: None,
-            dossier: Arc::clone(&self.identity.dossier),
+            dossier: self.identity.dossier.read(),
             process: None,
             zone: question.zone.question_zone(),
             looked_up_as: question.looked_up_as.cloned(),
