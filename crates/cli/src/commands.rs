@@ -11,8 +11,10 @@ pub mod clearance;
 pub mod completions;
 pub mod config;
 mod confirm;
+pub mod container_supervisor;
 pub mod demo;
 pub mod explain;
+pub mod hook;
 pub mod install_service;
 mod kept_project;
 pub mod list;
@@ -20,6 +22,7 @@ pub mod log;
 pub mod man;
 pub mod notifier;
 pub mod notify;
+pub mod podman;
 pub mod preview;
 pub mod profile;
 pub mod reader;
@@ -64,6 +67,10 @@ pub enum CliCommand {
     #[command(display_order = 82, long_about = config::ABOUT)]
     Config(config::Args),
 
+    /// Supervise a container that a hook announces.
+    #[command(hide = true, long_about = container_supervisor::ABOUT)]
+    ContainerSupervisor(container_supervisor::Args),
+
     /// Show a packet's path to an answer, in private namespaces.
     #[command(display_order = 10)]
     Demo(demo::Args),
@@ -83,6 +90,10 @@ pub enum CliCommand {
     /// Say what the rules of a sandbox do with a destination, and why.
     #[command(display_order = 38, long_about = explain::ABOUT)]
     Explain(explain::Args),
+
+    /// Guard a container that is about to start, as its OCI hook.
+    #[command(hide = true, long_about = hook::ABOUT)]
+    Hook(hook::Args),
 
     /// Install systemd units, as releases up to 0.6 did.
     #[command(hide = true)]
@@ -107,6 +118,10 @@ pub enum CliCommand {
     /// Show a notification, and print the chosen action.
     #[command(display_order = 80, long_about = notify::ABOUT)]
     Notify(notify::Args),
+
+    /// Start podman's containers default-deny, and ask what they may reach.
+    #[command(display_order = 21, long_about = podman::ABOUT)]
+    Podman(podman::Args),
 
     /// Print the firewall rules of a sandbox in nft syntax.
     #[command(display_order = 40, long_about = preview::ABOUT)]
@@ -182,6 +197,8 @@ impl CliCommand {
 
             Self::Config(args) => config::perform(args, context),
 
+            Self::ContainerSupervisor(args) => container_supervisor::perform(&args, context),
+
             Self::Demo(args) => demo::perform(args, context),
 
             Self::Deny(args) => answer::perform(args, Action::Deny, context),
@@ -191,6 +208,8 @@ impl CliCommand {
             Self::DemoProgram(_) => demo::perform_workload(),
 
             Self::Explain(args) => explain::perform(args, context),
+
+            Self::Hook(args) => hook::perform(&args, context),
 
             Self::InstallService(args) => install_service::perform(&args),
 
@@ -203,6 +222,8 @@ impl CliCommand {
             Self::Notifier(args) => notifier::perform(args, context),
 
             Self::Notify(args) => notify::perform(args, context),
+
+            Self::Podman(args) => podman::perform(args, context),
 
             Self::Preview(args) => preview::perform(args, context),
 
@@ -247,9 +268,11 @@ impl CliCommand {
     /// Returns the log level without `-v`: services log each step, other commands only problems.
     pub(crate) const fn default_log_level(&self) -> LevelFilter {
         match self {
-            Self::Notifier(_) | Self::Serve(_) | Self::ServeVerdict(_) | Self::Supervise(_) => {
-                LevelFilter::INFO
-            }
+            Self::ContainerSupervisor(_)
+            | Self::Notifier(_)
+            | Self::Serve(_)
+            | Self::ServeVerdict(_)
+            | Self::Supervise(_) => LevelFilter::INFO,
             Self::Reader(args) => args.log_level(),
             Self::Run(args) => args.log_level(),
             _ => LevelFilter::WARN,
@@ -263,6 +286,7 @@ impl CliCommand {
             Self::Completions(_)
                 | Self::DemoInternet(_)
                 | Self::DemoProgram(_)
+                | Self::Hook(_)
                 | Self::InstallService(_)
                 | Self::Man(_)
                 | Self::Reader(_)
@@ -277,6 +301,8 @@ impl CliCommand {
     pub(crate) const fn without_json(&self) -> Option<&'static str> {
         match self {
             Self::Completions(_) => Some("completions"),
+            Self::ContainerSupervisor(_) => Some("container-supervisor"),
+            Self::Hook(_) => Some("hook"),
             Self::InstallService(_) => Some("install-service"),
             Self::Man(_) => Some("man"),
             Self::Notifier(_) => Some("notifier"),
@@ -296,6 +322,7 @@ impl CliCommand {
             | Self::List(_)
             | Self::Log(_)
             | Self::Notify(_)
+            | Self::Podman(_)
             | Self::Preview(_)
             | Self::Profile(_)
             | Self::Revoke(_)

@@ -19,6 +19,7 @@ mod logging;
 pub mod output;
 mod runtime;
 mod screen_terminal;
+mod service_manager;
 mod settings_files;
 mod settings_merge;
 mod timezone;
