@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A machine with a user whose containers are guarded, and what the user sees.
 
-use std::fmt::Write as _;
 use std::process::{Child, Output, Stdio};
 
 use serde_json::Value;
@@ -122,11 +121,7 @@ impl Host {
 
     /// Returns everything that says why something failed.
     pub(crate) fn messages(&self) -> String {
-        let mut text = self.hook_errors();
-        let journal = "journalctl --no-pager --output cat -n 60 -t terok-clearance -t systemd";
-        let journal = self.machine.does(Account::Root, journal);
-        write!(text, "{}", String::from_utf8_lossy(&journal.stdout)).unwrap();
-        text
+        self.machine.messages()
     }
 
     /// Returns the pages that the servers were asked for.

@@ -238,6 +238,15 @@ impl Machine {
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 
+    /// Returns everything that says why something failed.
+    pub(crate) fn messages(&self) -> String {
+        let script = "cat /run/terok/containers/hook-error.log \
+                      /run/user/*/terok/containers/hook-error.log; \
+                      journalctl --no-pager --output short-precise -n 40 \
+                      _COMM=terok-clearance + _COMM=systemd";
+        told(&self.does(Account::Root, script))
+    }
+
     /// Returns what has reached the servers and the link until now; `internet.py` and `servers.py`
     /// have the forms.
     pub(crate) fn events(&self) -> Vec<Value> {
@@ -273,8 +282,7 @@ impl Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let log = std::fs::read_to_string(self.directory.path().join("log"));
-            eprintln!("{}", log.unwrap_or_default());
+            eprintln!("{}", self.messages());
         }
         let internet = self
             .internet

@@ -17,8 +17,6 @@ mod guarded;
 mod hostile;
 mod machine;
 mod many;
-#[path = "../../crates/cli/tests/run/operator.rs"]
-#[expect(dead_code, reason = "the tests of `run` need more of it")]
 mod operator;
 mod podman;
 mod pods;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex};
 
 use super::guarded::{Host, WAYS, guarded};
-use super::machine::{Account, PATIENCE, PROGRAM, until};
+use super::machine::{Account, PATIENCE, until};
 use super::podman::{SERVER, fetch};
 
 const CONTAINERS: usize = 200;
@@ -99,33 +99,26 @@ fn start_and_kill(host: &Host, asked: &Asked, number: usize) {
 #[test]
 fn nothing_is_left_of_two_hundred_containers() {
     let host = Host::set_up(Account::Operator);
-    let mut watch = host.machine.command(
-        Account::Operator,
-        &format!("exec {PROGRAM} --json clearance"),
-    );
-    watch
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped());
-    let mut watch = watch.spawn().unwrap();
+    let mut operator = host.operator();
     // One container, for what podman and systemd keep.
-    host.begin_fetch("dialed", "warm").ends();
+    let warm = host.begin_fetch("dialed", "warm");
+    let question = operator.asked(SERVER);
+    operator.decide(&question, 'd');
+    warm.ends();
     let before = Remains::of(&host);
     let asked = Asked::default();
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
-        let output = std::io::BufReader::new(watch.stdout.take().unwrap());
         let (host, asked, next) = (&host, &asked, &next);
-        scope.spawn(move || {
-            use std::io::BufRead as _;
-            for line in output.lines() {
-                let event: serde_json::Value = serde_json::from_str(&line.unwrap()).unwrap();
-                if event["event"] == "pending" {
-                    let field = |name: &str| event[name].as_str().unwrap().to_owned();
-                    let mut questions = asked.questions.lock().unwrap();
-                    questions.insert(field("container"), field("id"));
-                    asked.changed.notify_all();
-                }
+        let questions = scope.spawn(move || {
+            for _ in 0..CONTAINERS {
+                let question = operator.asked_anything();
+                let field = |name: &str| question[name].as_str().unwrap().to_owned();
+                let mut questions = asked.questions.lock().unwrap();
+                questions.insert(field("container"), field("id"));
+                asked.changed.notify_all();
             }
+            operator
         });
         let workers: Vec<_> = (0..AT_ONCE)
             .map(|_| {
@@ -143,8 +136,8 @@ fn nothing_is_left_of_two_hundred_containers() {
         for worker in workers {
             worker.join().unwrap();
         }
-        drop(watch.stdin.take());
-        watch.wait().unwrap();
+        let operator = questions.join().unwrap();
+        assert_eq!(operator.other_questions(), [""; 0]);
     });
     let mut allowed: Vec<_> = (0..CONTAINERS)
         .filter(|number| number % 10 < 2)
