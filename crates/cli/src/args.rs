@@ -6,8 +6,8 @@ use std::path::Path;
 
 use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
 
-use crate::commands::podman::separate_podman_arguments;
 use crate::commands::{CliCommand, notifier, notify, request, shield};
+use crate::passed_arguments::separate_passed_arguments;
 
 const ABOUT: &str = "Asks you before a sandbox may reach the network.
 
@@ -165,6 +165,16 @@ const NOTIFIER_PROGRAM_NAME: &str = "terok-clearance-notifier";
 const REQUEST_PROGRAM_NAME: &str = "clearance-request";
 const SHIELD_PROGRAM_NAME: &str = "terok-shield";
 
+/// All names by which the program can be called, but for those of readers.
+pub(crate) const PROGRAM_NAMES: [&str; 6] = [
+    "terok-clearance",
+    HUB_PROGRAM_NAME,
+    NOTIFY_PROGRAM_NAME,
+    NOTIFIER_PROGRAM_NAME,
+    REQUEST_PROGRAM_NAME,
+    SHIELD_PROGRAM_NAME,
+];
+
 /// The commands of the Python program, including `install-service` from releases up to 0.6.
 const HUB_SUBCOMMANDS: [&str; 5] = [
     "notify",
@@ -198,7 +208,7 @@ const PYTHON_READER_NAMES: [&str; 3] = ["nflog-reader.py", "nflog_reader.py", "n
 
 /// Parses `args`. The first argument is the name of the program.
 pub fn parse_args(args: Vec<OsString>) -> Result<CliArgs, UsageError> {
-    let args = separate_podman_arguments(rewrite_python_reader_args(args));
+    let args = separate_passed_arguments(rewrite_python_reader_args(args));
     let name = ProgramName::from_path(args.first());
     // `--json` and `--color` are found before parsing, because the format of parser errors depends
     // on both.

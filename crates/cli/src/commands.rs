@@ -22,6 +22,7 @@ pub mod log;
 pub mod man;
 pub mod notifier;
 pub mod notify;
+pub mod oci_runtime;
 pub mod podman;
 pub mod preview;
 pub mod profile;
@@ -32,10 +33,12 @@ pub mod rules;
 pub mod run;
 pub mod serve;
 pub mod serve_verdict;
+pub mod setup;
 pub mod shield;
 pub mod simple_clearance;
 pub mod supervise;
 pub mod tui;
+pub mod uninstall;
 pub mod watch;
 
 use clap::Subcommand;
@@ -95,7 +98,7 @@ pub enum CliCommand {
     #[command(hide = true, long_about = hook::ABOUT)]
     Hook(hook::Args),
 
-    /// Install systemd units, as releases up to 0.6 did.
+    /// Install the systemd units of the classic hub, as releases up to 0.6 did.
     #[command(hide = true)]
     InstallService(install_service::Args),
 
@@ -118,6 +121,10 @@ pub enum CliCommand {
     /// Show a notification, and print the chosen action.
     #[command(display_order = 80, long_about = notify::ABOUT)]
     Notify(notify::Args),
+
+    /// Run an OCI runtime with the hooks, for Docker and nerdctl.
+    #[command(hide = true, long_about = oci_runtime::ABOUT)]
+    OciRuntime(oci_runtime::Args),
 
     /// Start podman's containers default-deny, and ask what they may reach.
     #[command(display_order = 21, long_about = podman::ABOUT)]
@@ -158,6 +165,10 @@ pub enum CliCommand {
     #[command(display_order = 70, long_about = serve_verdict::ABOUT)]
     ServeVerdict(serve_verdict::Args),
 
+    /// Set this host up: hooks of containers, systemd units, completions, manual pages.
+    #[command(display_order = 72, long_about = setup::ABOUT)]
+    Setup(setup::Args),
+
     /// Manage the firewall of podman containers, as `terok-shield` does.
     #[command(display_order = 55, long_about = shield::ABOUT)]
     Shield(shield::Args),
@@ -173,6 +184,10 @@ pub enum CliCommand {
     /// Answer the questions of every sandbox in full screen.
     #[command(display_order = 25, long_about = tui::ABOUT)]
     Tui(tui::Args),
+
+    /// Take away what `setup` has installed.
+    #[command(display_order = 73, long_about = uninstall::ABOUT)]
+    Uninstall(uninstall::Args),
 
     /// Print the version.
     #[command(display_order = 92)]
@@ -211,7 +226,7 @@ impl CliCommand {
 
             Self::Hook(args) => hook::perform(&args, context),
 
-            Self::InstallService(args) => install_service::perform(&args),
+            Self::InstallService(args) => install_service::perform(&args, context),
 
             Self::List(args) => list::perform(args, context),
 
@@ -222,6 +237,8 @@ impl CliCommand {
             Self::Notifier(args) => notifier::perform(args, context),
 
             Self::Notify(args) => notify::perform(args, context),
+
+            Self::OciRuntime(args) => oci_runtime::perform(args, context),
 
             Self::Podman(args) => podman::perform(args, context),
 
@@ -242,6 +259,8 @@ impl CliCommand {
 
             Self::ServeVerdict(args) => serve_verdict::perform(args, context),
 
+            Self::Setup(args) => setup::perform(&args, context),
+
             Self::Shield(args) => shield::perform(args, context),
 
             Self::SimpleClearance(args) => simple_clearance::perform(args, context),
@@ -249,6 +268,8 @@ impl CliCommand {
             Self::Supervise(args) => supervise::perform(args, context),
 
             Self::Tui(args) => tui::perform(args, context),
+
+            Self::Uninstall(args) => uninstall::perform(&args, context),
 
             Self::Version => {
                 let version = env!("CARGO_PKG_VERSION");
@@ -289,10 +310,13 @@ impl CliCommand {
                 | Self::Hook(_)
                 | Self::InstallService(_)
                 | Self::Man(_)
+                | Self::OciRuntime(_)
                 | Self::Reader(_)
                 | Self::Serve(_)
                 | Self::ServeVerdict(_)
+                | Self::Setup(_)
                 | Self::Supervise(_)
+                | Self::Uninstall(_)
                 | Self::Version
         )
     }
@@ -306,6 +330,7 @@ impl CliCommand {
             Self::InstallService(_) => Some("install-service"),
             Self::Man(_) => Some("man"),
             Self::Notifier(_) => Some("notifier"),
+            Self::OciRuntime(_) => Some("oci-runtime"),
             Self::Reader(_) => Some("reader"),
             Self::Serve(_) => Some("serve"),
             Self::ServeVerdict(_) => Some("serve-verdict"),
@@ -329,8 +354,10 @@ impl CliCommand {
             | Self::Rules(_)
             | Self::Request(_)
             | Self::Run(_)
+            | Self::Setup(_)
             | Self::SimpleClearance(_)
             | Self::Supervise(_)
+            | Self::Uninstall(_)
             // `tui` refuses it with another hint.
             | Self::Tui(_)
             | Self::Version

@@ -53,6 +53,7 @@ pub struct UserEnvironment {
     home: PathBuf,
     config_dir: PathBuf,
     state_dir: PathBuf,
+    data_home: PathBuf,
     log_filter: Option<String>,
     color: ColorVariables,
     color_variable: Option<&'static str>,
@@ -106,6 +107,7 @@ impl UserEnvironment {
         Self {
             config_dir: under("XDG_CONFIG_HOME", ".config"),
             state_dir: under("XDG_STATE_HOME", ".local/state"),
+            data_home: directory("XDG_DATA_HOME").unwrap_or_else(|| home.join(".local/share")),
             runtime_dir,
             log_filter: text("RUST_LOG"),
             color: ColorVariables::read(&set),
@@ -179,6 +181,11 @@ impl UserEnvironment {
     /// Returns the directory of persistent state.
     pub fn state_dir(&self) -> &Path {
         &self.state_dir
+    }
+
+    /// Returns the directory of the data of all programs, `XDG_DATA_HOME`.
+    pub fn data_home(&self) -> &Path {
+        &self.data_home
     }
 
     /// Returns `PATH`, or the usual directories without it.

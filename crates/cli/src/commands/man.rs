@@ -43,6 +43,20 @@ pub fn perform(args: &Args, context: &CommandContext) -> Result<CommandStatus, C
     Ok(CommandStatus::OK)
 }
 
+/// Returns the file names and texts of all pages.
+pub(super) fn render_all_pages() -> io::Result<Vec<(String, String)>> {
+    let mut program = build_parser(ProgramName::Clearance);
+    program.build();
+    let commands = program.get_subcommands().filter(|one| !one.is_hide_set());
+    let commands = commands.filter(|one| one.get_name() != "help");
+    let mut pages = Vec::new();
+    for command in commands.cloned().chain([program.clone()]) {
+        let name = command.get_display_name().unwrap_or_default();
+        pages.push((format!("{name}.1"), render_page(command)?));
+    }
+    Ok(pages)
+}
+
 /// Returns the page of a command in man(7) format.
 fn render_page(command: clap::Command) -> io::Result<String> {
     let notes = command

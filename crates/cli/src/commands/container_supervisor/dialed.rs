@@ -13,7 +13,7 @@ use terok_clearance::socket::RuntimeDir;
 use terok_clearance::{DisplayText, Timestamp};
 
 use super::container_identity::ContainerIdentity;
-use super::container_rules::{begin_record, end_record, given_rules, hold_limit};
+use super::container_rules::{begin_record, end_record, given_rules, hold_limit, read_policy};
 use super::kept_files::keep_container;
 use super::{Guard, GuardedNetwork, private_runtime_dir};
 use crate::CommandContext;
@@ -39,8 +39,9 @@ pub(super) fn start(
         }
     };
     let environment = &context.environment;
-    let identity = ContainerIdentity::find(request, None);
-    let rules = read_container_rules(&given_rules(request), context)?;
+    let given = read_policy(request, context)?;
+    let identity = ContainerIdentity::find(request, given.name.clone());
+    let rules = read_container_rules(&given_rules(&given), context)?;
     let audit = begin_record(network, &identity, rules.profiles.clone(), context)?;
     let by = format!("uid {}", environment.uid());
     let observed = audit.clone();
@@ -55,9 +56,9 @@ pub(super) fn start(
         approver: None,
         kept_changed: Arc::default(),
         runtime_dir: RuntimeDir::new(private_runtime_dir(context)?),
-        published: Vec::new(),
-        hold: hold_limit(None)?,
-        check_server_names: false,
+        published: given.publish.clone(),
+        hold: hold_limit(given.hold)?,
+        check_server_names: given.checks_server_names,
         expects_operator: true,
         proxy: proxy_of_environment(environment)?,
         lookup: HostResolver::new(HOSTS_FILE, RESOLV_CONF),
