@@ -121,7 +121,7 @@ async fn begin(stream: OwnedFd, context: &CommandContext) -> Result<CommandStatu
     };
     let started = match network.request.network {
         ContainerNetwork::Dialed => dialed::start(&network, None, context),
-        ContainerNetwork::Filtered => filtered::start(&network, context).await,
+        ContainerNetwork::Filtered => filtered::start(&network, None, context).await,
     };
     let guard = match started {
         Ok(guard) => guard,
@@ -145,7 +145,7 @@ async fn resume(
     let KeptContainers {
         request,
         processes,
-        dialed,
+        state,
     } = kept;
     let id = &request.id;
     let Some(first) = processes.first_alive() else {
@@ -162,8 +162,8 @@ async fn resume(
         joins,
     };
     let guard = match network.request.network {
-        ContainerNetwork::Dialed => dialed::start(&network, dialed, context)?,
-        ContainerNetwork::Filtered => filtered::start(&network, context).await?,
+        ContainerNetwork::Dialed => dialed::start(&network, Some(state), context)?,
+        ContainerNetwork::Filtered => filtered::start(&network, Some(state), context).await?,
     };
     serve(network, guard).await
 }
