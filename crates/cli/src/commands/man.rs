@@ -51,7 +51,7 @@ pub(super) fn render_all_pages() -> io::Result<Vec<(String, String)>> {
     let commands = commands.filter(|one| one.get_name() != "help");
     let mut pages = Vec::new();
     for command in commands.cloned().chain([program.clone()]) {
-        let name = command.get_display_name().unwrap_or_default();
+        let name = command.get_display_name().unwrap_or("terok-clearance");
         pages.push((format!("{name}.1"), render_page(command)?));
     }
     Ok(pages)
