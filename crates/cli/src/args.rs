@@ -7,6 +7,7 @@ use std::path::Path;
 use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
 
 use crate::commands::{CliCommand, notifier, notify, request, shield};
+use crate::passed_arguments::separate_passed_arguments;
 
 const ABOUT: &str = "Asks you before a sandbox may reach the network.
 
@@ -207,7 +208,7 @@ const PYTHON_READER_NAMES: [&str; 3] = ["nflog-reader.py", "nflog_reader.py", "n
 
 /// Parses `args`. The first argument is the name of the program.
 pub fn parse_args(args: Vec<OsString>) -> Result<CliArgs, UsageError> {
-    let args = rewrite_python_reader_args(args);
+    let args = separate_passed_arguments(rewrite_python_reader_args(args));
     let name = ProgramName::from_path(args.first());
     // `--json` and `--color` are found before parsing, because the format of parser errors depends
     // on both.

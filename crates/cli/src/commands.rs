@@ -11,8 +11,10 @@ pub mod clearance;
 pub mod completions;
 pub mod config;
 mod confirm;
+pub mod container_supervisor;
 pub mod demo;
 pub mod explain;
+pub mod hook;
 pub mod install_service;
 mod kept_project;
 pub mod list;
@@ -20,6 +22,8 @@ pub mod log;
 pub mod man;
 pub mod notifier;
 pub mod notify;
+pub mod oci_runtime;
+pub mod podman;
 pub mod preview;
 pub mod profile;
 pub mod reader;
@@ -66,6 +70,10 @@ pub enum CliCommand {
     #[command(display_order = 82, long_about = config::ABOUT)]
     Config(config::Args),
 
+    /// Supervise a container that a hook announces.
+    #[command(hide = true, long_about = container_supervisor::ABOUT)]
+    ContainerSupervisor(container_supervisor::Args),
+
     /// Show a packet's path to an answer, in private namespaces.
     #[command(display_order = 10)]
     Demo(demo::Args),
@@ -85,6 +93,10 @@ pub enum CliCommand {
     /// Say what the rules of a sandbox do with a destination, and why.
     #[command(display_order = 38, long_about = explain::ABOUT)]
     Explain(explain::Args),
+
+    /// Guard a container that is about to start, as its OCI hook.
+    #[command(hide = true, long_about = hook::ABOUT)]
+    Hook(hook::Args),
 
     /// Install the systemd units of the classic hub, as releases up to 0.6 did.
     #[command(hide = true)]
@@ -109,6 +121,14 @@ pub enum CliCommand {
     /// Show a notification, and print the chosen action.
     #[command(display_order = 80, long_about = notify::ABOUT)]
     Notify(notify::Args),
+
+    /// Run an OCI runtime with the hooks, for Docker and nerdctl.
+    #[command(hide = true, long_about = oci_runtime::ABOUT)]
+    OciRuntime(oci_runtime::Args),
+
+    /// Start podman's containers default-deny, and ask what they may reach.
+    #[command(display_order = 21, long_about = podman::ABOUT)]
+    Podman(podman::Args),
 
     /// Print the firewall rules of a sandbox in nft syntax.
     #[command(display_order = 40, long_about = preview::ABOUT)]
@@ -192,6 +212,8 @@ impl CliCommand {
 
             Self::Config(args) => config::perform(args, context),
 
+            Self::ContainerSupervisor(args) => container_supervisor::perform(&args, context),
+
             Self::Demo(args) => demo::perform(args, context),
 
             Self::Deny(args) => answer::perform(args, Action::Deny, context),
@@ -201,6 +223,8 @@ impl CliCommand {
             Self::DemoProgram(_) => demo::perform_workload(),
 
             Self::Explain(args) => explain::perform(args, context),
+
+            Self::Hook(args) => hook::perform(&args, context),
 
             Self::InstallService(args) => install_service::perform(&args, context),
 
@@ -213,6 +237,10 @@ impl CliCommand {
             Self::Notifier(args) => notifier::perform(args, context),
 
             Self::Notify(args) => notify::perform(args, context),
+
+            Self::OciRuntime(args) => oci_runtime::perform(args, context),
+
+            Self::Podman(args) => podman::perform(args, context),
 
             Self::Preview(args) => preview::perform(args, context),
 
@@ -261,9 +289,11 @@ impl CliCommand {
     /// Returns the log level without `-v`: services log each step, other commands only problems.
     pub(crate) const fn default_log_level(&self) -> LevelFilter {
         match self {
-            Self::Notifier(_) | Self::Serve(_) | Self::ServeVerdict(_) | Self::Supervise(_) => {
-                LevelFilter::INFO
-            }
+            Self::ContainerSupervisor(_)
+            | Self::Notifier(_)
+            | Self::Serve(_)
+            | Self::ServeVerdict(_)
+            | Self::Supervise(_) => LevelFilter::INFO,
             Self::Reader(args) => args.log_level(),
             Self::Run(args) => args.log_level(),
             _ => LevelFilter::WARN,
@@ -277,8 +307,10 @@ impl CliCommand {
             Self::Completions(_)
                 | Self::DemoInternet(_)
                 | Self::DemoProgram(_)
+                | Self::Hook(_)
                 | Self::InstallService(_)
                 | Self::Man(_)
+                | Self::OciRuntime(_)
                 | Self::Reader(_)
                 | Self::Serve(_)
                 | Self::ServeVerdict(_)
@@ -293,9 +325,12 @@ impl CliCommand {
     pub(crate) const fn without_json(&self) -> Option<&'static str> {
         match self {
             Self::Completions(_) => Some("completions"),
+            Self::ContainerSupervisor(_) => Some("container-supervisor"),
+            Self::Hook(_) => Some("hook"),
             Self::InstallService(_) => Some("install-service"),
             Self::Man(_) => Some("man"),
             Self::Notifier(_) => Some("notifier"),
+            Self::OciRuntime(_) => Some("oci-runtime"),
             Self::Reader(_) => Some("reader"),
             Self::Serve(_) => Some("serve"),
             Self::ServeVerdict(_) => Some("serve-verdict"),
@@ -312,6 +347,7 @@ impl CliCommand {
             | Self::List(_)
             | Self::Log(_)
             | Self::Notify(_)
+            | Self::Podman(_)
             | Self::Preview(_)
             | Self::Profile(_)
             | Self::Revoke(_)

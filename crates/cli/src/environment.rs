@@ -7,6 +7,8 @@
 )]
 
 mod color_variables;
+mod container_paths;
+mod hook_dirs;
 mod shield_paths;
 
 use std::ffi::OsString;
@@ -19,6 +21,8 @@ use crate::args::ColorChoice;
 use crate::output::StreamColors;
 
 use color_variables::ColorVariables;
+
+pub use hook_dirs::HookDirs;
 
 /// The runtime directory cannot be used for sockets.
 #[derive(Debug, thiserror::Error)]

@@ -27,6 +27,7 @@ use terok_clearance::client::{AnswerError, HubError};
 use terok_clearance::socket::SocketBindError;
 use terok_clearance::varlink::VarlinkServeError;
 
+use crate::commands::podman::PodmanCommandError;
 use crate::commands::profile::RunProfileError;
 use crate::commands::request::RequestCommandError;
 use crate::commands::run::{ApproverProgramError, EnvFileError, TrustedFileRefusal};
@@ -188,6 +189,9 @@ pub enum CommandError {
     /// The program of `run --approver` is not executed.
     #[error("cannot use the approver")]
     Approver(#[from] ApproverProgramError),
+    /// `podman` did not start a container.
+    #[error(transparent)]
+    Podman(#[from] PodmanCommandError),
     /// `request` failed.
     #[error(transparent)]
     Request(#[from] RequestCommandError),

@@ -284,6 +284,7 @@ fn explain(error: &CommandError) -> (CommandStatus, Vec<String>) {
         | CommandError::RunNetworkHelper(_)
         | CommandError::Proxy(_)
         | CommandError::EnvFile(_) => advise(CommandStatus::USAGE, run_usage_hints(error)),
+        CommandError::Podman(error) => (CommandStatus::RUN_FAILED, error.hints()),
         CommandError::ReadRecord(error) => explain_record(error),
         CommandError::Service(_) => advise(CommandStatus::INTERNAL, &[]),
         CommandError::Shield(error) => advise(CommandStatus::FAILURE, shield_hints(error)),

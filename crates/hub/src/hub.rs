@@ -2,6 +2,9 @@
 //! The hub: ledger, fan-out and enforcer behind one lock.
 
 mod pending;
+mod restored;
+
+pub use restored::{QuestionJournal, RestoredQuestions};
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -159,6 +162,7 @@ struct HubState {
     fanout: EventFanout<FrameWriter>,
     evicted_count: u64,
     question_ends: watch::Sender<u64>,
+    journal: Option<Box<dyn QuestionJournal>>,
 }
 
 /// An error of an answer: no effect.
@@ -176,15 +180,28 @@ pub enum HubDecideError {
 impl<E: DecisionEnforcer> Hub<E> {
     /// Creates a hub with an empty ledger.
     pub fn new(enforcer: E, options: HubOptions) -> Arc<Self> {
+        Self::with_questions(enforcer, options, None)
+    }
+
+    /// Creates a hub with the questions of an earlier one of the same sandbox, which are pending as
+    /// before.
+    pub fn with_questions(
+        enforcer: E,
+        options: HubOptions,
+        earlier: Option<RestoredQuestions>,
+    ) -> Arc<Self> {
         let support = ScopeSupport {
             ports: enforcer.supports_ports(),
             offer: enforcer.offered_scopes(),
         };
+        let mut ledger = Ledger::new(options.max_pending, support);
+        let journal = earlier.map(|earlier| earlier.restore(&mut ledger));
         let state = HubState {
-            ledger: Ledger::new(options.max_pending, support),
+            ledger,
             fanout: EventFanout::new(options.dialect, options.max_backlog_bytes),
             evicted_count: 0,
             question_ends: watch::Sender::new(0),
+            journal,
         };
         Arc::new(Self {
             enforcer,
@@ -592,6 +609,7 @@ impl HubState {
 
     /// Must be called before the unlock after every [`Self::publish`].
     fn flush(&mut self) {
+        self.store_changes();
         self.fanout.flush(&self.ledger);
     }
 }

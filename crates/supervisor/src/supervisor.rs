@@ -343,7 +343,7 @@ impl Supervisor {
             capability_holder: _,
         } = self;
         firewall.end_connections_without_rule();
-        let hub = SandboxService::create_hub(firewall.clone());
+        let hub = SandboxService::create_hub(firewall.clone(), None);
         let mut sink = SupervisorSink {
             hub: Arc::clone(&hub),
             firewall: firewall.clone(),
