@@ -320,6 +320,9 @@ impl ManifestFile {
             }
             if remove_empty_directory(&directory)? {
                 removed.push(directory.clone());
+            } else if directory.exists() {
+                // Removed by the next uninstall, if it is empty then.
+                continue;
             }
             self.manifest.remove_directory(&directory);
         }
