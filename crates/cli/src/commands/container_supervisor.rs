@@ -97,9 +97,8 @@ async fn begin(stream: OwnedFd, context: &CommandContext) -> Result<CommandStatu
     let (connection, request) = match receive(stream).await {
         Ok(received) => received,
         Err(error) => {
-            // No container depends on it: a new start would receive the same.
             tracing::warn!("refused: {error:#}");
-            return Ok(CommandStatus::OK);
+            return finish_refused();
         }
     };
     let id = request.id.clone();
@@ -112,11 +111,11 @@ async fn begin(stream: OwnedFd, context: &CommandContext) -> Result<CommandStatu
         Ok(ClaimedNetwork::Own(network)) => network,
         Ok(ClaimedNetwork::Other(reply)) => {
             answer(connection, &reply).await;
-            return Ok(CommandStatus::OK);
+            return finish_refused();
         }
         Err(error) => {
             answer(connection, &refuse(error)).await;
-            return Ok(CommandStatus::OK);
+            return finish_refused();
         }
     };
     let started = match network.request.network {
@@ -127,14 +126,36 @@ async fn begin(stream: OwnedFd, context: &CommandContext) -> Result<CommandStatu
         Ok(guard) => guard,
         Err(error) => {
             answer(connection, &refuse(error)).await;
-            return Ok(CommandStatus::OK);
+            remove_socket_directories(&network.request, context);
+            return finish_refused();
         }
     };
     if !answer(connection, &StartReply::Ready).await {
         // The hook is gone, and the runtime does not start the container.
-        return Ok(CommandStatus::OK);
+        drop(guard);
+        remove_socket_directories(&network.request, context);
+        return finish_refused();
     }
     serve(network, guard).await
+}
+
+/// Ends without a container to guard. systemd takes a process that ends before it was ready for one
+/// that has failed, and would start it again.
+fn finish_refused() -> Result<CommandStatus, CommandError> {
+    report_ready("no container to guard").context("cannot notify the service manager")?;
+    Ok(CommandStatus::OK)
+}
+
+/// Removes the directories of a hub that has not served.
+fn remove_socket_directories(request: &StartRequest, context: &CommandContext) {
+    let runtime_dir = context.environment.runtime_dir();
+    for kind in ["clearance", "events"] {
+        let directory = runtime_dir
+            .join("terok")
+            .join(kind)
+            .join(request.id.short());
+        drop(std::fs::remove_dir(directory)); // missing, or not empty: of another process
+    }
 }
 
 /// Supervises containers whose former supervisor has failed.
