@@ -206,6 +206,7 @@ fn help_has_descriptions_and_examples() {
         "log",
         "notifier",
         "notify",
+        "podman",
         "preview",
         "reader",
         "request",
@@ -223,6 +224,11 @@ fn help_has_descriptions_and_examples() {
         let help = session.run(&[command, "--help"]);
         assert!(help.status.success());
         insta::assert_snapshot!(format!("help-{command}"), text(&help.stdout));
+    }
+    for command in ["run", "compose", "annotations"] {
+        let help = session.run(&["podman", command, "--help"]);
+        assert!(help.status.success());
+        insta::assert_snapshot!(format!("help-podman-{command}"), text(&help.stdout));
     }
 }
 

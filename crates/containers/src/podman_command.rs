@@ -20,7 +20,7 @@ use crate::annotation_keys;
 use crate::start_request::ContainerNetwork;
 
 pub use command_line::{PodmanCommandLine, PodmanOption};
-pub use refusal::PodmanRefusal;
+pub use refusal::{NetworkOptions, PodmanRefusal};
 
 /// The command of podman.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

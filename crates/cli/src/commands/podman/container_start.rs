@@ -5,18 +5,19 @@ mod error_log;
 mod pod_network;
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use containers::hooks_in_force::HookFault;
 use containers::podman_command::{
-    GuardArguments, GuardableCommand, GuardedCommand, PodChoice, PodmanCommandLine, PodmanVerb,
+    GuardArguments, GuardableCommand, GuardedCommand, NetworkOptions, PodChoice, PodmanCommandLine,
+    PodmanVerb,
 };
 use serde_json::json;
 use shield_cli::quote_for_shell;
 
 use super::PodmanCommandError;
 use super::guard_args::GuardArgs;
-use super::hook_check::{HookState, check_hooks, start_listener};
+use super::hook_check::{HookState, check_hooks};
 use super::podman_process::run_podman;
 use crate::{CommandContext, CommandError, CommandStatus};
 
@@ -74,36 +75,79 @@ pub(super) fn perform(
     args: StartArgs,
     context: &CommandContext,
 ) -> Result<CommandStatus, CommandError> {
+    let start = ContainerStart {
+        program: find_local_podman(context)?,
+        verb,
+        networks: NetworkOptions::Refuse,
+        dry_run: args.dry_run,
+    };
+    start.perform(args.guard, &args.podman, context)
+}
+
+/// Returns podman's path, if it starts containers on this machine.
+pub(super) fn find_local_podman(context: &CommandContext) -> Result<PathBuf, CommandError> {
     if runner::is_inside_sandbox() {
         return Err(CommandError::InsideSandbox);
     }
-    let environment = &context.environment;
-    let program = environment.find_program("podman");
-    let program = program.ok_or(PodmanCommandError::NoPodman)?;
-    if let Some(variable) = environment.remote_podman_variable() {
+    if let Some(variable) = context.environment.remote_podman_variable() {
         return Err(PodmanCommandError::Remote(variable).into());
     }
-    let line = PodmanCommandLine::parse(verb, &args.podman).map_err(PodmanCommandError::from)?;
-    let mut command = line.check().map_err(PodmanCommandError::from)?;
-    if let Some(PodChoice::Existing(pod)) = command.pod().cloned()
-        && !check_pod(&program, &pod)?
-    {
-        command = command.with_own_network();
+    let program = context.environment.find_program("podman");
+    Ok(program.ok_or(PodmanCommandError::NoPodman)?)
+}
+
+/// A container to start.
+#[derive(Debug)]
+pub(super) struct ContainerStart {
+    /// podman.
+    pub(super) program: PathBuf,
+    /// Its command.
+    pub(super) verb: PodmanVerb,
+    /// Whether options about networks are refused.
+    pub(super) networks: NetworkOptions,
+    /// Only show what would be done.
+    pub(super) dry_run: bool,
+}
+
+impl ContainerStart {
+    /// Starts the container.
+    pub(super) fn perform(
+        &self,
+        guard: GuardArgs,
+        arguments: &[OsString],
+        context: &CommandContext,
+    ) -> Result<CommandStatus, CommandError> {
+        let line = PodmanCommandLine::parse(self.verb, arguments);
+        let line = line.map_err(PodmanCommandError::from)?;
+        let command = line.check(self.networks);
+        let mut command = command.map_err(PodmanCommandError::from)?;
+        if let Some(PodChoice::Existing(pod)) = command.pod().cloned()
+            && !check_pod(&self.program, &pod)?
+        {
+            command = command.with_own_network();
+        }
+        let mut state = check_hooks(&context.environment)?;
+        if self.verb == PodmanVerb::Create {
+            state.require_configuration();
+        }
+        let guarded = guard_command(&command, guard, &state, context)?;
+        if self.dry_run {
+            print_dry_run(&self.program, &guarded, &state, context)?;
+            return Ok(CommandStatus::OK);
+        }
+        state.establish(self.verb == PodmanVerb::Run, context)?;
+        run_with_log(&self.program, &guarded.arguments, context)
     }
-    let state = check_hooks(environment)?;
-    let guarded = guard_command(&command, args.guard, &state, context)?;
-    if args.dry_run {
-        print_dry_run(&program, &guarded, &state, context)?;
-        return Ok(CommandStatus::OK);
-    }
-    if !state.faults.is_empty() {
-        return Err(PodmanCommandError::NotInForce(state.faults).into());
-    }
-    if state.needs_listener {
-        start_listener(context)?;
-    }
-    let log = HookErrorLog::open(&environment.hook_dirs().start);
-    let status = run_podman(&program, &guarded.arguments)?;
+}
+
+/// Runs podman, and prints what hooks have logged meanwhile if it fails.
+pub(super) fn run_with_log(
+    program: &Path,
+    arguments: &[OsString],
+    context: &CommandContext,
+) -> Result<CommandStatus, CommandError> {
+    let log = HookErrorLog::open(&context.environment.hook_dirs().start);
+    let status = run_podman(program, arguments)?;
     if status != CommandStatus::OK {
         for line in log.new_lines() {
             context.output.print_error_line(&format!("hook: {line}"));

@@ -16,6 +16,18 @@ pub enum PodmanCommandError {
     /// podman is not installed.
     #[error("podman is not installed: no such program in PATH")]
     NoPodman,
+    /// podman-compose is not installed.
+    #[error("podman-compose is not installed: no such program in PATH")]
+    NoCompose,
+    /// The program that podman-compose calls cannot be written.
+    #[error("cannot write {}", path.display())]
+    WriteEngine {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
     /// podman would talk to a service elsewhere.
     #[error(
         "the variable {0} is set: podman would start the container elsewhere, where it cannot be \
@@ -89,6 +101,11 @@ impl PodmanCommandError {
                 "make the pod with `podman pod create --network none`, or let --pod new:NAME make \
                  it"
                 .to_owned(),
+            ],
+            Self::NoCompose => vec![
+                "other compose programs: put what `terok-clearance podman annotations --form \
+                 compose` prints under each service"
+                    .to_owned(),
             ],
             _ => Vec::new(),
         }
