@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A machine with systemd, an ordinary user, and a simulated internet that records what reaches it.
 
-use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -43,7 +43,7 @@ pub(crate) struct Machine {
     holder: Child,
     /// The process id of systemd.
     systemd: u32,
-    internet: RefCell<Child>,
+    internet: Mutex<Child>,
     operator_id: u32,
     directory: TempDir,
 }
@@ -93,7 +93,7 @@ impl Machine {
         let mut machine = Self {
             holder,
             systemd,
-            internet: RefCell::new(internet),
+            internet: Mutex::new(internet),
             operator_id: 0,
             directory,
         };
@@ -126,7 +126,7 @@ impl Machine {
 
     /// Links the machine with the internet.
     fn connect(&self) {
-        let pid = self.internet.borrow().id();
+        let pid = self.internet.lock().unwrap().id();
         let outside = |at: u32, script: &str| {
             let mut command = Command::new("nsenter");
             command.args(["-t", &at.to_string(), "-n", "sh", "-ec", script]);
@@ -148,7 +148,7 @@ impl Machine {
             self.systemd,
             "ip route add default via 192.0.2.1; ip route add default via 2001:db8::1",
         );
-        let mut internet = self.internet.borrow_mut();
+        let mut internet = self.internet.lock().unwrap();
         writeln!(internet.stdin.as_mut().unwrap()).unwrap();
         assert_eq!(line(&mut internet), "ready");
         drop(internet);
@@ -164,11 +164,6 @@ impl Machine {
         let script = "useradd --create-home --shell /bin/bash op && loginctl enable-linger op && \
                       systemctl start user@$(id -u op) && id -u op";
         self.operator_id = self.done(Account::Root, script).parse().unwrap();
-    }
-
-    /// Returns the user id of `op`.
-    pub(crate) const fn operator_id(&self) -> u32 {
-        self.operator_id
     }
 
     /// Returns the directory of a user's sockets.
@@ -243,10 +238,19 @@ impl Machine {
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 
+    /// Returns everything that says why something failed.
+    pub(crate) fn messages(&self) -> String {
+        let script = "cat /run/terok/containers/hook-error.log \
+                      /run/user/*/terok/containers/hook-error.log; \
+                      journalctl --no-pager --output short-precise -n 40 \
+                      _COMM=terok-clearance + _COMM=systemd";
+        told(&self.does(Account::Root, script))
+    }
+
     /// Returns what has reached the servers and the link until now; `internet.py` and `servers.py`
     /// have the forms.
     pub(crate) fn events(&self) -> Vec<Value> {
-        let mut internet = self.internet.borrow_mut();
+        let mut internet = self.internet.lock().unwrap();
         writeln!(internet.stdin.as_mut().unwrap(), "events").unwrap();
         serde_json::from_str(&line(&mut internet)).unwrap()
     }
@@ -278,10 +282,12 @@ impl Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let log = std::fs::read_to_string(self.directory.path().join("log"));
-            eprintln!("{}", log.unwrap_or_default());
+            eprintln!("{}", self.messages());
         }
-        let internet = self.internet.get_mut();
+        let internet = self
+            .internet
+            .get_mut()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         internet.kill().unwrap();
         internet.wait().unwrap();
         drop(self.holder.stdin.take());

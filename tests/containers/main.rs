@@ -10,10 +10,16 @@
     reason = "a test that cannot go on says where, and has a clock"
 )]
 
+mod answers;
 mod control;
+mod failing;
+mod guarded;
+mod hostile;
 mod machine;
-#[path = "../../crates/cli/tests/run/operator.rs"]
-#[expect(dead_code, reason = "the tests of `run` need more of it")]
+mod many;
 mod operator;
 mod podman;
+mod pods;
 mod popups;
+mod restarted;
+mod set_up;

@@ -13,6 +13,7 @@ pub mod config;
 mod confirm;
 pub mod container_supervisor;
 pub mod demo;
+pub mod doctor;
 pub mod explain;
 pub mod hook;
 pub mod install_service;
@@ -22,6 +23,7 @@ pub mod log;
 pub mod man;
 pub mod notifier;
 pub mod notify;
+pub mod oci_runtime;
 pub mod podman;
 pub mod preview;
 pub mod profile;
@@ -32,10 +34,13 @@ pub mod rules;
 pub mod run;
 pub mod serve;
 pub mod serve_verdict;
+pub mod setup;
 pub mod shield;
 pub mod simple_clearance;
+pub mod status;
 pub mod supervise;
 pub mod tui;
+pub mod uninstall;
 pub mod watch;
 
 use clap::Subcommand;
@@ -87,6 +92,14 @@ pub enum CliCommand {
     #[command(hide = true)]
     DemoProgram(demo::WorkloadArgs),
 
+    /// Check what this host needs, each with the command that fixes it.
+    #[command(display_order = 83, long_about = doctor::ABOUT)]
+    Doctor(doctor::Args),
+
+    /// Tries the kernel out for `doctor`.
+    #[command(hide = true)]
+    DoctorProbe(doctor::ProbeArgs),
+
     /// Say what the rules of a sandbox do with a destination, and why.
     #[command(display_order = 38, long_about = explain::ABOUT)]
     Explain(explain::Args),
@@ -95,7 +108,7 @@ pub enum CliCommand {
     #[command(hide = true, long_about = hook::ABOUT)]
     Hook(hook::Args),
 
-    /// Install systemd units, as releases up to 0.6 did.
+    /// Install the systemd units of the classic hub, as releases up to 0.6 did.
     #[command(hide = true)]
     InstallService(install_service::Args),
 
@@ -118,6 +131,10 @@ pub enum CliCommand {
     /// Show a notification, and print the chosen action.
     #[command(display_order = 80, long_about = notify::ABOUT)]
     Notify(notify::Args),
+
+    /// Run an OCI runtime with the hooks, for Docker and nerdctl.
+    #[command(hide = true, long_about = oci_runtime::ABOUT)]
+    OciRuntime(oci_runtime::Args),
 
     /// Start podman's containers default-deny, and ask what they may reach.
     #[command(display_order = 21, long_about = podman::ABOUT)]
@@ -158,6 +175,10 @@ pub enum CliCommand {
     #[command(display_order = 70, long_about = serve_verdict::ABOUT)]
     ServeVerdict(serve_verdict::Args),
 
+    /// Set this host up: hooks of containers, systemd units, completions, manual pages.
+    #[command(display_order = 72, long_about = setup::ABOUT)]
+    Setup(setup::Args),
+
     /// Manage the firewall of podman containers, as `terok-shield` does.
     #[command(display_order = 55, long_about = shield::ABOUT)]
     Shield(shield::Args),
@@ -166,6 +187,10 @@ pub enum CliCommand {
     #[command(display_order = 35, long_about = simple_clearance::ABOUT)]
     SimpleClearance(simple_clearance::Args),
 
+    /// Show what is guarded now.
+    #[command(display_order = 30, long_about = status::ABOUT)]
+    Status(status::Args),
+
     /// Guard an existing network namespace, such as that of a rootless container.
     #[command(display_order = 50)]
     Supervise(supervise::Args),
@@ -173,6 +198,10 @@ pub enum CliCommand {
     /// Answer the questions of every sandbox in full screen.
     #[command(display_order = 25, long_about = tui::ABOUT)]
     Tui(tui::Args),
+
+    /// Take away what `setup` has installed.
+    #[command(display_order = 73, long_about = uninstall::ABOUT)]
+    Uninstall(uninstall::Args),
 
     /// Print the version.
     #[command(display_order = 92)]
@@ -207,11 +236,15 @@ impl CliCommand {
 
             Self::DemoProgram(_) => demo::perform_workload(),
 
+            Self::Doctor(args) => doctor::perform(args, context),
+
+            Self::DoctorProbe(_) => doctor::perform_probe(context),
+
             Self::Explain(args) => explain::perform(args, context),
 
             Self::Hook(args) => hook::perform(&args, context),
 
-            Self::InstallService(args) => install_service::perform(&args),
+            Self::InstallService(args) => install_service::perform(&args, context),
 
             Self::List(args) => list::perform(args, context),
 
@@ -222,6 +255,8 @@ impl CliCommand {
             Self::Notifier(args) => notifier::perform(args, context),
 
             Self::Notify(args) => notify::perform(args, context),
+
+            Self::OciRuntime(args) => oci_runtime::perform(args, context),
 
             Self::Podman(args) => podman::perform(args, context),
 
@@ -242,13 +277,19 @@ impl CliCommand {
 
             Self::ServeVerdict(args) => serve_verdict::perform(args, context),
 
+            Self::Setup(args) => setup::perform(&args, context),
+
             Self::Shield(args) => shield::perform(args, context),
 
             Self::SimpleClearance(args) => simple_clearance::perform(args, context),
 
+            Self::Status(args) => status::perform(args, context),
+
             Self::Supervise(args) => supervise::perform(args, context),
 
             Self::Tui(args) => tui::perform(args, context),
+
+            Self::Uninstall(args) => uninstall::perform(&args, context),
 
             Self::Version => {
                 let version = env!("CARGO_PKG_VERSION");
@@ -286,13 +327,17 @@ impl CliCommand {
             Self::Completions(_)
                 | Self::DemoInternet(_)
                 | Self::DemoProgram(_)
+                | Self::DoctorProbe(_)
                 | Self::Hook(_)
                 | Self::InstallService(_)
                 | Self::Man(_)
+                | Self::OciRuntime(_)
                 | Self::Reader(_)
                 | Self::Serve(_)
                 | Self::ServeVerdict(_)
+                | Self::Setup(_)
                 | Self::Supervise(_)
+                | Self::Uninstall(_)
                 | Self::Version
         )
     }
@@ -306,18 +351,21 @@ impl CliCommand {
             Self::InstallService(_) => Some("install-service"),
             Self::Man(_) => Some("man"),
             Self::Notifier(_) => Some("notifier"),
+            Self::OciRuntime(_) => Some("oci-runtime"),
             Self::Reader(_) => Some("reader"),
             Self::Serve(_) => Some("serve"),
             Self::ServeVerdict(_) => Some("serve-verdict"),
             Self::Shield(args) => args.without_json(),
             Self::DemoInternet(_) => Some("demo-internet"),
             Self::DemoProgram(_) => Some("demo-program"),
+            Self::DoctorProbe(_) => Some("doctor-probe"),
             Self::Allow(_)
             | Self::Bypass(_)
             | Self::Clearance(_)
             | Self::Config(_)
             | Self::Demo(_)
             | Self::Deny(_)
+            | Self::Doctor(_)
             | Self::Explain(_)
             | Self::List(_)
             | Self::Log(_)
@@ -329,8 +377,11 @@ impl CliCommand {
             | Self::Rules(_)
             | Self::Request(_)
             | Self::Run(_)
+            | Self::Setup(_)
             | Self::SimpleClearance(_)
+            | Self::Status(_)
             | Self::Supervise(_)
+            | Self::Uninstall(_)
             // `tui` refuses it with another hint.
             | Self::Tui(_)
             | Self::Version

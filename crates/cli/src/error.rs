@@ -10,6 +10,7 @@ use std::sync::Arc;
 use demo::DemoError;
 use desktop::notifier::{ActionKey, DesktopError};
 use desktop::{NotifierLockError, PopupDesktopError};
+use host_setup::{ClassicUnitsError, HookProgramError, HostSetupError, UnitProgramError};
 use hub::HubServeError;
 use operator::script::SelectSandboxError;
 use reader::NflogOwner;
@@ -108,9 +109,32 @@ pub enum CommandError {
     /// `demo` failed.
     #[error(transparent)]
     Demo(#[from] DemoError),
-    /// `install-service` is not supported.
-    #[error("install-service is not supported; nothing was installed")]
-    InstallService,
+    /// The units of the classic hub were not installed.
+    #[error(transparent)]
+    ClassicUnits(#[from] ClassicUnitsError),
+    /// The program of `install-service` cannot be written in a unit.
+    #[error("cannot install a unit with this program")]
+    UnitProgram(#[from] UnitProgramError),
+    /// `setup` or `uninstall` was not begun or not finished.
+    #[error(transparent)]
+    HostSetup(#[from] HostSetupError),
+    /// The program must not be executed by hooks.
+    #[error("hooks and units cannot execute this program")]
+    HookProgram(#[from] HookProgramError),
+    /// Some steps of `setup` or `uninstall` failed.
+    #[error("{command} is not complete: {problems} of its steps need you, see above")]
+    SetupProblems {
+        /// The name of the command.
+        command: &'static str,
+        /// The number of the steps.
+        problems: usize,
+    },
+    /// Guarded containers run.
+    #[error("guarded containers are running: {}", supervisors.join(", "))]
+    RunningSupervisors {
+        /// The units or sockets of their supervisors.
+        supervisors: Vec<String>,
+    },
     /// Another `notifier` runs.
     #[error(transparent)]
     NotifierLock(#[from] NotifierLockError),

@@ -17,6 +17,7 @@ pub mod exit;
 mod hostile_table;
 mod logging;
 pub mod output;
+mod passed_arguments;
 mod runtime;
 mod screen_terminal;
 mod service_manager;

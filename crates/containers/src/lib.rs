@@ -10,6 +10,7 @@ pub mod hooks_in_force;
 pub mod host_layout;
 mod network_claim;
 mod oci_config;
+pub mod oci_runtime;
 mod oci_state;
 pub mod podman_command;
 pub mod policy_annotation;

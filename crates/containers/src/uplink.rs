@@ -128,7 +128,8 @@ async fn start_program(
     let pid = process.pid().to_string();
     let mut command = Command::new(&program.path);
     match program.kind {
-        UplinkKind::Pasta => command.args(PASTA_ARGUMENTS).arg(pid),
+        // The path may be that of passt, a link to which it is: its name decides what it does.
+        UplinkKind::Pasta => command.arg0("pasta").args(PASTA_ARGUMENTS).arg(pid),
         UplinkKind::Slirp4netns => command.args(SLIRP_ARGUMENTS).args([&pid, "tap0"]),
     };
     command

@@ -124,6 +124,7 @@ impl PreparedDemo {
             lookup: InternetLookup(sockets.clone()),
             sockets,
             stand_in_key: StandInKey::new(STAND_IN_KEY),
+            journal: None,
         })
         .await?;
         inspector.verify_rules()?;

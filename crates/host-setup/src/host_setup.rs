@@ -63,13 +63,13 @@ impl HostContext {
     pub(crate) fn supervisor_manager(&self) -> Option<Systemctl> {
         let manager = match self.directories.scope {
             SetupScope::Machine => UnitManager::System,
-            SetupScope::User => return self.user_manager(),
+            SetupScope::User => return self.running_user_manager(),
         };
         self.running_manager(manager)
     }
 
     /// Returns the caller's user manager, if it runs.
-    pub(crate) fn user_manager(&self) -> Option<Systemctl> {
+    pub fn running_user_manager(&self) -> Option<Systemctl> {
         let runtime_dir = self.directories.user_runtime.clone();
         self.running_manager(UnitManager::User { runtime_dir })
     }
@@ -84,7 +84,7 @@ impl HostContext {
     pub(crate) fn manager_of(&self, part: SetupPart) -> Option<Systemctl> {
         match part {
             SetupPart::Supervisor => self.supervisor_manager(),
-            _ => self.user_manager(),
+            _ => self.running_user_manager(),
         }
     }
 }
@@ -132,7 +132,7 @@ impl HostSetup {
         }
         retire_legacy_unit(
             &self.host.directories.user_units,
-            self.host.user_manager().as_ref(),
+            self.host.running_user_manager().as_ref(),
             self.options.dry_run,
             events,
         );
@@ -184,7 +184,7 @@ impl HostSetup {
             &self.options.notifier,
             self.options.is_classic,
             self.host.supervisor_manager().is_some(),
-            self.host.user_manager().is_some(),
+            self.host.running_user_manager().is_some(),
         )?;
         collector.add_program_names(&self.assets.program_names);
         collector.add_assets(&self.assets);
@@ -213,8 +213,11 @@ impl HostSetup {
             _ => None,
         };
         if let (Some(mode), false) = (write_mode, self.options.dry_run) {
+            if let Err(error) = list.make_directories(&item.path) {
+                events(SetupEvent::failed(item.part, &error));
+                return Ok(None);
+            }
             list.manifest.add(&item.path, &item.content);
-            list.make_directories(&item.path)?;
             list.save()?;
             let written = match &item.content {
                 ItemContent::File(bytes) => write_file(&item.path, bytes, 0o644, mode),
@@ -277,7 +280,7 @@ impl HostSetup {
             match self.options.notifier {
                 NotifierChoice::Leave { .. } if is_notifier => true,
                 // Without a manager, units cannot be stopped.
-                _ => is_unit && self.host.user_manager().is_none(),
+                _ => is_unit && self.host.running_user_manager().is_none(),
             }
         };
         let entries = list.manifest.entries().to_vec();
@@ -434,9 +437,12 @@ impl HostSetup {
                     None => PathChange::Created,
                 };
                 if !self.options.dry_run {
-                    list.manifest
-                        .set_containers_conf(Some(planned.entry.clone()));
-                    list.make_directories(&planned.entry.path)?;
+                    if let Err(error) = list.make_directories(&planned.entry.path) {
+                        events(SetupEvent::failed(part, &error));
+                        return Ok(());
+                    }
+                    let entry = planned.entry.clone();
+                    list.manifest.set_containers_conf(Some(entry));
                     list.save()?;
                     if let Err(error) = planned.apply() {
                         events(SetupEvent::failed(part, &error));

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The hub: ledger, fan-out and enforcer behind one lock.
 
+mod options;
 mod pending;
+mod restored;
+mod status;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use terok_clearance::varlink::FrameWriter;
-use terok_clearance::wire::clearance1::Clearance1Dialect;
 use terok_clearance::wire::clearance2::{
     BypassReply, ExplainParameters, ExplainReply, ListedRule, RevokeReply, RuleCallError,
 };
@@ -21,12 +22,16 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::event_frames::{ClearanceInterface, HubEvent};
-use crate::fanout::{EventFanout, FlushStatus, MAX_BACKLOG_BYTES, SubscriberId};
+use crate::fanout::{EventFanout, FlushStatus, SubscriberId};
 use crate::ledger::{
-    Claim, ClaimError, ClaimReceipt, Ledger, LedgerQuestion, MAX_PENDING, QuestionTriple,
-    RequestedScope, RuleSweep, SettledClaim, WithdrawnQuestion,
+    Claim, ClaimError, ClaimReceipt, Ledger, LedgerQuestion, QuestionTriple, RequestedScope,
+    RuleSweep, SettledClaim, WithdrawnQuestion,
 };
 use crate::scope_support::{ScopeOffer, ScopeSupport};
+
+pub use options::HubOptions;
+pub use restored::{QuestionJournal, RestoredQuestions};
+pub use status::HubDescription;
 
 /// Applies decisions to a firewall.
 pub trait DecisionEnforcer: Send + Sync + 'static {
@@ -111,34 +116,6 @@ impl<E: DecisionEnforcer> DecisionEnforcer for Arc<E> {
     }
 }
 
-/// Options of a hub.
-#[derive(Debug, Clone, Copy)]
-pub struct HubOptions {
-    /// The event format for clients of `org.terok.Clearance1`.
-    pub dialect: Clearance1Dialect,
-    /// `true` for the hub of one sandbox: a `shield` event then applies to every question, because
-    /// the Python stack names the sandbox differently in `shield` events and in questions.
-    pub single_sandbox: bool,
-    /// Maximum pending questions.
-    pub max_pending: usize,
-    /// Maximum backlog of a subscriber in bytes; a slower subscriber skips events.
-    pub max_backlog_bytes: usize,
-    /// Time-out of the enforcer for one claim.
-    pub enforce_timeout: Duration,
-}
-
-impl Default for HubOptions {
-    fn default() -> Self {
-        Self {
-            dialect: Clearance1Dialect::default(),
-            single_sandbox: false,
-            max_pending: MAX_PENDING,
-            max_backlog_bytes: MAX_BACKLOG_BYTES,
-            enforce_timeout: Duration::from_secs(15),
-        }
-    }
-}
-
 /// A ledger with its subscribers and its enforcer.
 #[derive(Debug)]
 pub struct Hub<E> {
@@ -151,6 +128,8 @@ pub struct Hub<E> {
     panicked: CancellationToken,
     /// The number of connected subscribers that answer.
     answerers: watch::Sender<usize>,
+    description: OnceLock<HubDescription>,
+    since: Timestamp,
 }
 
 #[derive(Debug)]
@@ -159,6 +138,9 @@ struct HubState {
     fanout: EventFanout<FrameWriter>,
     evicted_count: u64,
     question_ends: watch::Sender<u64>,
+    journal: Option<Box<dyn QuestionJournal>>,
+    /// The state of the firewall that a reader reported last.
+    shield: Option<ShieldState>,
 }
 
 /// An error of an answer: no effect.
@@ -176,15 +158,29 @@ pub enum HubDecideError {
 impl<E: DecisionEnforcer> Hub<E> {
     /// Creates a hub with an empty ledger.
     pub fn new(enforcer: E, options: HubOptions) -> Arc<Self> {
+        Self::with_questions(enforcer, options, None)
+    }
+
+    /// Creates a hub with the questions of an earlier one of the same sandbox, which are pending as
+    /// before.
+    pub fn with_questions(
+        enforcer: E,
+        options: HubOptions,
+        earlier: Option<RestoredQuestions>,
+    ) -> Arc<Self> {
         let support = ScopeSupport {
             ports: enforcer.supports_ports(),
             offer: enforcer.offered_scopes(),
         };
+        let mut ledger = Ledger::new(options.max_pending, support);
+        let journal = earlier.map(|earlier| earlier.restore(&mut ledger));
         let state = HubState {
-            ledger: Ledger::new(options.max_pending, support),
+            ledger,
             fanout: EventFanout::new(options.dialect, options.max_backlog_bytes),
             evicted_count: 0,
             question_ends: watch::Sender::new(0),
+            journal,
+            shield: None,
         };
         Arc::new(Self {
             enforcer,
@@ -193,6 +189,8 @@ impl<E: DecisionEnforcer> Hub<E> {
             enforcements: Mutex::new(JoinSet::new()),
             panicked: CancellationToken::new(),
             answerers: watch::Sender::new(0),
+            description: OnceLock::new(),
+            since: Timestamp::now(),
         })
     }
 
@@ -534,6 +532,7 @@ impl HubState {
                 state,
                 dossier,
             } => {
+                self.shield = Some(state);
                 if state != ShieldState::Up {
                     let withdrawn = if single_sandbox {
                         self.ledger.withdraw_all()
@@ -592,6 +591,7 @@ impl HubState {
 
     /// Must be called before the unlock after every [`Self::publish`].
     fn flush(&mut self) {
+        self.store_changes();
         self.fanout.flush(&self.ledger);
     }
 }

@@ -13,6 +13,7 @@ mod history;
 mod model;
 mod outcome;
 mod question_index;
+mod stored;
 #[cfg(test)]
 mod tests;
 
@@ -29,6 +30,8 @@ pub use answer_check::{ClaimError, ClaimMismatch};
 pub use claim::{Claim, ClaimReceipt, QuestionTriple, RequestedScope};
 pub use entry::LedgerQuestion;
 pub use outcome::{AnsweredQuestion, RecordOutcome, RuleSweep, SettledClaim, WithdrawnQuestion};
+
+pub use stored::{QuestionChange, StoredQuestion};
 
 use claim::ClaimTarget;
 use entry::LedgerEntry;
@@ -68,6 +71,9 @@ pub struct Ledger {
     max_text_bytes: usize,
     support: ScopeSupport,
     history: DecisionHistory,
+    /// The questions that have changed since the changes were last taken; `None` if changes are not
+    /// recorded.
+    changed: Option<BTreeSet<u64>>,
 }
 
 #[derive(Debug, Default)]
@@ -93,6 +99,7 @@ impl Ledger {
             max_text_bytes: MAX_TEXT_BYTES,
             support,
             history: DecisionHistory::new(MAX_HISTORY),
+            changed: None,
         }
     }
 
@@ -125,20 +132,25 @@ impl Ledger {
         if self.numbers_with_id(entry.id().as_str()).next().is_some() {
             entry.assign_unique_id(number);
         }
-        self.add_to_sandbox(number, &mut entry);
-        for id in entry.ids() {
-            let hash = entry::hash_id(id.as_str(), &self.hasher);
-            self.by_id.insert(hash, number);
-        }
-        self.by_packet.insert(packet, number);
-        entry.recompute_text_bytes();
-        self.text_bytes = self.text_bytes.saturating_add(entry.text_bytes());
-        self.questions.insert(number, entry);
+        self.insert(number, entry);
         RecordOutcome {
             number,
             is_new: true,
             evicted,
         }
+    }
+
+    fn insert(&mut self, number: u64, mut entry: Box<LedgerEntry>) {
+        self.add_to_sandbox(number, &mut entry);
+        for id in entry.ids() {
+            let hash = entry::hash_id(id.as_str(), &self.hasher);
+            self.by_id.insert(hash, number);
+        }
+        self.by_packet.insert(entry.packet_hash(), number);
+        entry.recompute_text_bytes();
+        self.text_bytes = self.text_bytes.saturating_add(entry.text_bytes());
+        self.questions.insert(number, entry);
+        self.note_change(number);
     }
 
     /// Sets the connections that are held for the question `request`.
@@ -164,6 +176,9 @@ impl Ledger {
             .text_bytes
             .saturating_sub(before)
             .saturating_add(entry.text_bytes());
+        if changed {
+            self.note_change(number);
+        }
         changed.then_some(number)
     }
 
@@ -180,6 +195,9 @@ impl Ledger {
             .text_bytes
             .saturating_sub(before)
             .saturating_add(entry.text_bytes());
+        if changed {
+            self.note_change(number);
+        }
         changed.then_some(number)
     }
 
@@ -485,6 +503,7 @@ impl Ledger {
             .text_bytes
             .saturating_sub(before)
             .saturating_add(entry.text_bytes());
+        self.note_change(number);
         let hash = |id: RequestId| entry::hash_id(id.as_str(), &self.hasher);
         if let Some(id) = added {
             self.by_id.insert(hash(id), number);
@@ -568,6 +587,7 @@ impl Ledger {
         }
         self.by_packet.remove(entry.packet_hash(), number);
         self.remove_from_sandbox(number, entry.container());
+        self.note_change(number);
         if self.questions.is_empty() {
             // Frees the memory that a burst of questions needed.
             self.by_id = QuestionIndex::default();

@@ -24,7 +24,10 @@ pub mod ledger;
 mod scope_support;
 mod serve;
 
-pub use hub::{DecisionEnforcer, Hub, HubDecideError, HubOptions};
+pub use hub::{
+    DecisionEnforcer, Hub, HubDecideError, HubDescription, HubOptions, QuestionJournal,
+    RestoredQuestions,
+};
 pub use ledger::Claim;
 pub use scope_support::{ScopeOffer, ScopeSupport};
 pub use serve::{HubListeners, HubServeError, serve, serve_sockets};

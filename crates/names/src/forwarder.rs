@@ -12,7 +12,7 @@ use terok_clearance::DomainName;
 
 use crate::dns::{DnsQuery, DnsTransport, QueryName, QueryRejection, ReplyRecord};
 use crate::lookup::{LookupFailure, LookupOutcome, LookupRequest};
-use crate::stand_in::{StandInKey, StandInTable};
+use crate::stand_in::{StandInKey, StandInObserver, StandInTable};
 
 /// Maximum lookups at a time; a query for one more is answered with a server failure.
 const MAX_PENDING_LOOKUPS: usize = 1024;
@@ -62,6 +62,10 @@ pub struct ForwarderConfig {
     pub own_names: Vec<DomainName>,
     /// Names that do not exist for the sandbox, whatever the rules say.
     pub absent_names: HashSet<DomainName>,
+    /// The stand-in addresses that names had at an earlier forwarder of the sandbox.
+    pub earlier: Vec<(DomainName, Ipv4Addr)>,
+    /// Is called with each name that gets a stand-in address, besides those of `earlier`.
+    pub observer: Option<StandInObserver>,
 }
 
 /// The rules, as far as the forwarder needs them.
@@ -144,12 +148,21 @@ impl PlannedAnswer {
 }
 
 impl DnsForwarder {
-    /// Creates a forwarder without stand-in addresses in use.
+    /// Creates a forwarder whose only stand-in addresses in use are those of an earlier one.
     pub fn new(config: ForwarderConfig) -> Self {
+        let mut stand_ins = StandInTable::new(config.stand_in_key);
+        for (name, address) in &config.earlier {
+            if !stand_ins.restore(name, *address) {
+                tracing::debug!(%name, %address, "an earlier stand-in address is not used");
+            }
+        }
+        if let Some(observer) = config.observer {
+            stand_ins.set_observer(observer);
+        }
         Self {
             own_names: config.own_names,
             absent_names: config.absent_names,
-            stand_ins: StandInTable::new(config.stand_in_key),
+            stand_ins,
             notices: NoticeLog::default(),
             pending: Arc::default(),
         }
@@ -316,6 +329,8 @@ impl ForwarderConfig {
             stand_in_key,
             own_names: "host.internal".parse().into_iter().collect(),
             absent_names: "use-application-dns.net".parse().into_iter().collect(),
+            earlier: Vec::new(),
+            observer: None,
         }
     }
 }

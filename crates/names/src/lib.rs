@@ -47,5 +47,5 @@ pub use hickory_proto::rr::{Record, RecordType};
 pub use host_resolver::{HostResolver, read_host_labels};
 pub use lookup::{LookupFailure, LookupOutcome, LookupRequest, NameLookup, StaticHosts};
 pub use resolv_conf::{parse_server_addresses, read_search_domains};
-pub use stand_in::{StandInKey, StandInTable, StandInsExhausted};
+pub use stand_in::{StandInKey, StandInObserver, StandInTable, StandInsExhausted};
 pub use stream_server::serve_dns_stream;

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hasher as _;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use siphasher::sip::SipHasher24;
 use terok_clearance::DomainName;
@@ -27,6 +28,26 @@ pub struct StandInTable {
     /// The last two bytes of the address of each name.
     suffixes: HashMap<DomainName, u16>,
     names: HashMap<u16, DomainName>,
+    observer: Option<StandInObserver>,
+}
+
+/// Is called with each name that gets a stand-in address, before a reply has the address.
+#[derive(Clone)]
+pub struct StandInObserver(Arc<ObserveAssignment>);
+
+type ObserveAssignment = dyn Fn(&DomainName, Ipv4Addr) + Send + Sync;
+
+impl StandInObserver {
+    /// Calls `observe`, which must not block for long.
+    pub fn new(observe: impl Fn(&DomainName, Ipv4Addr) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(observe))
+    }
+}
+
+impl fmt::Debug for StandInObserver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StandInObserver(..)")
+    }
 }
 
 /// An error of [`StandInTable::assign`]: every address belongs to a name.
@@ -59,7 +80,13 @@ impl StandInTable {
             key,
             suffixes: HashMap::new(),
             names: HashMap::new(),
+            observer: None,
         }
+    }
+
+    /// Calls `observer` with each name that gets an address from now on.
+    pub fn set_observer(&mut self, observer: StandInObserver) {
+        self.observer = Some(observer);
     }
 
     /// Returns the address of `name`, and assigns one if the name has none.
@@ -68,8 +95,7 @@ impl StandInTable {
             return Ok(address(*suffix));
         }
         let suffix = self.free_suffix(name).ok_or(StandInsExhausted)?;
-        self.suffixes.insert(name.clone(), suffix);
-        self.names.insert(suffix, name.clone());
+        self.insert(name, suffix);
         Ok(address(suffix))
     }
 
@@ -83,12 +109,19 @@ impl StandInTable {
         }
         match (self.suffixes.get(name), self.names.get(&suffix)) {
             (None, None) => {
-                self.suffixes.insert(name.clone(), suffix);
-                self.names.insert(suffix, name.clone());
+                self.insert(name, suffix);
                 true
             }
             (Some(own), _) => *own == suffix,
             (None, Some(_)) => false,
+        }
+    }
+
+    fn insert(&mut self, name: &DomainName, suffix: u16) {
+        self.suffixes.insert(name.clone(), suffix);
+        self.names.insert(suffix, name.clone());
+        if let Some(StandInObserver(observe)) = &self.observer {
+            observe(name, address(suffix));
         }
     }
 
@@ -228,6 +261,25 @@ mod tests {
         assert!(!table.restore(&name("a.example"), Ipv4Addr::new(198, 18, 7, 8)));
         assert!(!table.restore(&name("c.example"), Ipv4Addr::new(198, 19, 0, 1)));
         assert_eq!(table.len(), 1);
+    }
+
+    #[test]
+    fn each_assignment_is_observed_once() {
+        let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let observed = Arc::clone(&seen);
+        let mut table = table();
+        table.assign(&name("early.example")).unwrap();
+        table.set_observer(StandInObserver::new(move |name, address| {
+            observed.lock().unwrap().push((name.clone(), address));
+        }));
+        let assigned = table.assign(&name("a.example")).unwrap();
+        let earlier = Ipv4Addr::new(198, 18, 7, 9);
+        assert!(table.restore(&name("b.example"), earlier));
+        for repeated in ["early.example", "a.example", "b.example"] {
+            table.assign(&name(repeated)).unwrap();
+        }
+        let expected = [(name("a.example"), assigned), (name("b.example"), earlier)];
+        assert_eq!(*seen.lock().unwrap(), expected);
     }
 
     #[test]

@@ -33,6 +33,7 @@ pub use rule_file::{
     RuleFileEdit, RuleFileError, RuleLineError, RuleLineProblem,
 };
 pub use rule_table::{
-    BypassRule, HOST_NAME, MAX_RULES, RuleTable, RuleTableFull, RuleVerdict, TableRule,
+    BypassRule, HOST_NAME, MAX_RULES, RuleRestoreError, RuleTable, RuleTableFull, RuleVerdict,
+    TableChange, TableRule,
 };
 pub use wider_names::{registrable_domain, wider_patterns};

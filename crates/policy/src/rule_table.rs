@@ -33,8 +33,11 @@ use self::host_index::HostIndex;
 use self::port_ranges::PortRanges;
 use crate::{BootInstant, PolicyRule, RuleId, RuleSpec, RuleTerm, RuleTier, RuleUsage};
 
+mod changes;
 mod host_index;
 mod port_ranges;
+
+pub use self::changes::{RuleRestoreError, TableChange};
 
 /// Maximum rules of a table.
 pub const MAX_RULES: usize = 65_536;
@@ -104,6 +107,8 @@ pub struct RuleTable {
     bypass: Option<BypassRule>,
     ends: BTreeSet<(BootInstant, RuleId)>,
     last_id: u64,
+    /// The changes since they were last taken; `None` if they are not recorded.
+    changes: Option<Vec<TableChange>>,
 }
 
 impl RuleTable {
@@ -125,9 +130,16 @@ impl RuleTable {
         }
         let id = self.next_id()?;
         let rule = Arc::new(PolicyRule { id, spec });
+        self.insert(rule);
+        Ok(id)
+    }
+
+    fn insert(&mut self, rule: Arc<PolicyRule>) {
+        let id = rule.id;
         let end = rule.spec.term.end();
         self.ends.extend(end.map(|time| (time, id)));
         self.index_mut(rule.tier()).insert(Arc::clone(&rule));
+        self.note_change(|| TableChange::Added(Arc::clone(&rule)));
         let entry = TableRule {
             rule,
             usage: RuleUsage::default(),
@@ -135,7 +147,6 @@ impl RuleTable {
             opened: 0,
         };
         self.rules.insert(id, entry);
-        Ok(id)
     }
 
     /// Opens the internet, except for what rules deny, until `until` or the end of the sandbox. A
@@ -154,12 +165,17 @@ impl RuleTable {
             since,
             usage: RuleUsage::default(),
         });
+        self.note_change(|| TableChange::Bypass);
         Ok(id)
     }
 
     /// Ends the bypass, if there is one.
     pub fn close_bypass(&mut self) -> Option<BypassRule> {
-        self.bypass.take()
+        let closed = self.bypass.take();
+        if closed.is_some() {
+            self.note_change(|| TableChange::Bypass);
+        }
+        closed
     }
 
     /// Returns the end of the bypass, if there is a bypass with an end, also if it has passed.
@@ -180,6 +196,7 @@ impl RuleTable {
             self.ends.remove(&(time, id));
         }
         self.index_mut(entry.rule.tier()).remove(&entry.rule);
+        self.note_change(|| TableChange::Removed(Arc::clone(&entry.rule)));
         Some(entry)
     }
 
@@ -238,6 +255,7 @@ impl RuleTable {
             let rule = Arc::clone(&entry.rule);
             self.ends.remove(&(until, id));
             self.index_mut(rule.tier()).remove(&rule);
+            self.note_change(|| TableChange::Spent(rule));
         }
     }
 

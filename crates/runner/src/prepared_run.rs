@@ -256,6 +256,7 @@ fn start_supervisor(
         sockets: HostSockets,
         absent_names: shadowed_names(&config.hosts_file, &config.resolv_conf),
         stand_in_key: load_stand_in_key(&config.state_dir).map_err(RunError::RandomId)?,
+        journal: None,
     });
     supervisor.map_err(|error| match error {
         DialedStartError::Publish(error) => RunError::Publish(error),

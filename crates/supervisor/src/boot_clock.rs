@@ -19,6 +19,12 @@ pub(crate) fn boot_now() -> BootInstant {
     BootInstant::from_boot(Duration::new(seconds, nanos))
 }
 
+/// Returns the id of the machine's boot, in which times of the boot clock count.
+pub(crate) fn boot_id() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    id.unwrap_or_default().trim().to_owned()
+}
+
 /// Waits for times of the boot clock. After a sleep of the machine, a time that has passed is
 /// noticed at once.
 #[derive(Debug)]

@@ -19,7 +19,7 @@ use egress::{
     EgressConfig, EgressEngine, GatewaySockets, GatewaySocketsError, HoldLimit, LoopbackDns,
     ProxySettings,
 };
-use hub::Hub;
+use hub::{Hub, HubDescription};
 use names::{ForwarderConfig, NameLookup, StandInKey};
 use netns::gateway::GatewayNetns;
 use netns::{EnterError, SandboxProcesses, SocketSpec};
@@ -28,14 +28,19 @@ use reader::nflog::NflogBindError;
 use terok_clearance::nflog::{HELD_CONNECTIONS_GROUP, OTHER_PACKETS_GROUP};
 use terok_clearance::socket::{RuntimeDir, SandboxListener, SandboxSocket, SocketBindError};
 use terok_clearance::varlink::serve_sandbox;
+use terok_clearance::wire::clearance2::HubStatus;
 use terok_clearance::{ContainerId, DisplayText, DomainName, Process};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::boot_clock::BootAlarm;
+use crate::boot_clock::{BootAlarm, boot_id};
 use crate::sandbox_service::SandboxService;
+use crate::state_journal::OpenedJournal;
 use crate::who_asks::{SearchSubject, WhoAsks};
-use crate::{DossierSource, SupervisorExit, SupervisorServeError, TraceEvent, TraceObserver};
+use crate::{
+    DossierSource, StateJournal, StateNotRestored, SupervisorExit, SupervisorServeError,
+    TraceEvent, TraceObserver,
+};
 
 use agent_requests::RequestService;
 use approver::{ApproverQueue, approver_queue};
@@ -92,6 +97,9 @@ pub struct DialedConfig<N, D> {
     pub absent_names: Vec<DomainName>,
     /// The key of the stand-in addresses: the same key gives a name the same address.
     pub stand_in_key: StandInKey,
+    /// What a supervisor of this sandbox finds after this one was killed, and what this one finds
+    /// of an earlier one.
+    pub journal: Option<StateJournal>,
 }
 
 /// A supervisor that dials could not start. The sandbox has no connection.
@@ -154,6 +162,7 @@ pub struct DialedSupervisor<N, D> {
     lookup: N,
     sockets: D,
     forwarder: ForwarderConfig,
+    journal: Option<OpenedJournal>,
 }
 
 #[derive(Debug)]
@@ -190,8 +199,14 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
             sockets,
             absent_names,
             stand_in_key,
+            journal,
         } = config;
+        let journal = journal.map(|journal| journal.open(&container, &boot_id()));
         let mut forwarder = ForwarderConfig::new(stand_in_key);
+        if let Some(opened) = &journal {
+            forwarder.earlier = opened.earlier_names();
+            forwarder.observer = Some(opened.name_observer());
+        }
         forwarder.absent_names.extend(absent_names);
         let gateway = gateway
             .as_ref()
@@ -203,7 +218,7 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
         let init = i32::try_from(processes.first_pid()).unwrap_or(0); // 0: no peer
         let requests = requests.map(|socket| socket.listen(init)).transpose();
         let requests = requests.map_err(DialedStartError::Requests)?;
-        let rules = DialedRules::new(policy, kept_changed)?;
+        let rules = DialedRules::new(policy, kept_changed, journal.as_ref())?;
         rules.load_kept().map_err(DialedStartError::Kept)?;
         Ok(Self {
             published: PublishedPorts::bind(&published)?,
@@ -223,11 +238,13 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
             dossier,
             hold,
             check_server_names,
-            expects_operator,
+            // The one who was there is about to come back.
+            expects_operator: expects_operator || journal.as_ref().is_some_and(|j| j.is_restart),
             proxy,
             lookup,
             sockets,
             forwarder,
+            journal,
         })
     }
 
@@ -236,6 +253,11 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
     pub fn with_observer(self, observer: TraceObserver) -> Self {
         self.rules.set_observer(observer);
         self
+    }
+
+    /// Returns the reason why the state of the earlier supervisor is not used, if there was one.
+    pub fn state_not_restored(&self) -> Option<&StateNotRestored> {
+        self.journal.as_ref()?.lost.as_ref()
     }
 
     /// Returns the path of the socket for operators.
@@ -272,8 +294,16 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
             lookup,
             sockets,
             forwarder,
+            journal,
         } = self;
-        let hub = SandboxService::create_hub(rules.clone());
+        let earlier = journal.as_ref().map(|opened| {
+            opened.to_questions(|question| rules.still_asks(question), dossier.read())
+        });
+        let hub = SandboxService::create_hub(rules.clone(), earlier);
+        hub.describe(HubDescription {
+            way: HubStatus::DIALED,
+            published: published.ports().map(describe_port).collect(),
+        });
         let (ends, files) = (rules.clone(), rules.clone());
         let last = rules.clone();
         let processes = service.processes().clone();
@@ -307,6 +337,7 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
                     who_asks,
                     approver_queue,
                     sockets_inside,
+                    journal.as_ref(),
                 ),
             };
             Box::pin(gateway.run(config))
@@ -349,6 +380,13 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
         last.report_last_connections();
         served
     }
+}
+
+/// Returns a published port as `127.0.0.1:8080 -> 80/tcp`.
+fn describe_port(port: &PublishedPort) -> DisplayText {
+    let addresses: Vec<_> = port.addresses.iter().map(ToString::to_string).collect();
+    let addresses = addresses.join(", ");
+    DisplayText::new(&format!("{addresses} -> {}/{}", port.port, port.protocol))
 }
 
 /// Returns what to do with a process that was found.

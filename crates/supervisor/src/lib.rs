@@ -23,6 +23,7 @@ mod sandbox_resolvers;
 mod sandbox_service;
 mod served_names;
 mod shield_enforcer;
+mod state_journal;
 mod supervisor;
 mod trace;
 mod waiting;
@@ -44,6 +45,7 @@ pub use sandbox_resolvers::{
     ResolverRefusal, SandboxResolvers, SandboxResolversError, find_sandbox_resolvers,
 };
 pub use served_names::{NameServerConfig, SandboxLookup};
+pub use state_journal::{StateJournal, StateNotRestored};
 pub use supervisor::{
     FirewallBypass, Supervisor, SupervisorExit, SupervisorServeError, SupervisorStartError,
 };

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hub::{DecisionEnforcer, Hub, HubOptions};
+use hub::{DecisionEnforcer, Hub, HubOptions, RestoredQuestions};
 use netns::SandboxProcesses;
 use terok_clearance::socket::{
     RuntimeDir, SameUserListener, SandboxRecord, SandboxRecordFile, SocketBindError, SocketLayout,
@@ -70,13 +70,16 @@ impl SandboxService {
         &self.processes
     }
 
-    /// Creates the hub.
-    pub(crate) fn create_hub<E: DecisionEnforcer>(enforcer: E) -> Arc<Hub<E>> {
+    /// Creates the hub, with the questions of an earlier one.
+    pub(crate) fn create_hub<E: DecisionEnforcer>(
+        enforcer: E,
+        earlier: Option<RestoredQuestions>,
+    ) -> Arc<Hub<E>> {
         let options = HubOptions {
             single_sandbox: true,
             ..HubOptions::default()
         };
-        Hub::new(enforcer, options)
+        Hub::with_questions(enforcer, options, earlier)
     }
 
     /// Serves operators and readers, and runs `work`, until the sandbox ends or `work` returns.

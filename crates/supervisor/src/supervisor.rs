@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use egress::publish::SandboxSockets;
+use hub::HubDescription;
 use names::DnsResolver;
 use netns::{
     CapabilityAccess, CapabilityHolder, EnterError, NetnsRef, NetworkCapability, SandboxProcesses,
@@ -17,6 +18,7 @@ use reader::socket_owner::SocketDiag;
 use reader::{NflogReader, PacketClassifier, first_request_number};
 use shield::{NftShield, Policy, PolicyError};
 use terok_clearance::socket::SocketBindError;
+use terok_clearance::wire::clearance2::HubStatus;
 use terok_clearance::{DisplayText, Dossier, Target, Timestamp, error_chain, varlink};
 use tokio_util::sync::CancellationToken;
 
@@ -343,7 +345,11 @@ impl Supervisor {
             capability_holder: _,
         } = self;
         firewall.end_connections_without_rule();
-        let hub = SandboxService::create_hub(firewall.clone());
+        let hub = SandboxService::create_hub(firewall.clone(), None);
+        hub.describe(HubDescription {
+            way: HubStatus::FILTERED,
+            published: Vec::new(),
+        });
         let mut sink = SupervisorSink {
             hub: Arc::clone(&hub),
             firewall: firewall.clone(),

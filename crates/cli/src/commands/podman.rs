@@ -2,7 +2,6 @@
 //! `podman`: starts containers whose connections are asked about.
 
 mod annotations;
-mod argument_split;
 mod container_start;
 mod guard_args;
 mod hook_check;
@@ -13,7 +12,7 @@ use clap::Subcommand;
 
 use crate::{CommandContext, CommandError, CommandStatus};
 
-pub(crate) use argument_split::separate_podman_arguments;
+pub(crate) use hook_check::host_hook_check;
 pub use podman_error::PodmanCommandError;
 
 pub(super) const ABOUT: &str = "Start podman's containers default-deny, and ask what they may \
@@ -42,6 +41,16 @@ enum PodmanCommand {
     /// Print what plain podman, quadlet files and compose files need for a guarded container.
     #[command(after_long_help = annotations::AFTER_HELP)]
     Annotations(annotations::AnnotationsArgs),
+}
+
+/// Adds the options of a command that takes podman's arguments.
+pub(crate) fn parser_of_verb(verb: &str, parser: clap::Command) -> Option<clap::Command> {
+    use clap::Args as _;
+
+    match verb {
+        "run" | "create" => Some(container_start::StartArgs::augment_args(parser)),
+        _ => None,
+    }
 }
 
 /// Runs the command.

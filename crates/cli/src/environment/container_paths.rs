@@ -16,16 +16,6 @@ const PROXY_VARIABLES: [&str; 3] = ["http_proxy", "https_proxy", "ftp_proxy"];
 const REMOTE_VARIABLES: [&str; 2] = ["CONTAINER_HOST", "CONTAINER_CONNECTION"];
 
 impl UserEnvironment {
-    /// Returns the runtime directory of hooks and supervisors: the user's, or `/run` for the
-    /// machine's root.
-    pub(crate) fn supervisor_runtime_dir(&self) -> &Path {
-        if netns::sandbox::is_machine_root() {
-            Path::new("/run")
-        } else {
-            self.runtime_dir()
-        }
-    }
-
     /// Returns the directory of our OCI hooks.
     pub(crate) fn hooks_dir(&self) -> PathBuf {
         if netns::sandbox::is_machine_root() {

@@ -15,7 +15,7 @@ use super::claim::{Claim, ClaimReceipt, ClaimTarget};
 use crate::scope_support::{ScopeSupport, scope_covers_dest};
 
 /// Maximum ids of repeated packets that identify a question, besides its first id.
-const MAX_ALIASES: usize = 8;
+pub(super) const MAX_ALIASES: usize = 8;
 
 /// Estimated memory of a dossier entry, besides its two texts.
 const DOSSIER_ENTRY_OVERHEAD_BYTES: usize = 64;
@@ -46,7 +46,7 @@ pub(super) struct LedgerEntry {
 type BoxedAliases = Option<Box<AliasIds>>;
 
 #[derive(Debug, Default)]
-struct AliasIds(VecDeque<RequestId>);
+pub(super) struct AliasIds(pub(super) VecDeque<RequestId>);
 
 /// An answer in progress, until its receipt is dropped.
 #[derive(Debug)]
@@ -70,6 +70,29 @@ impl LedgerEntry {
             text_bytes: 0,
             packet_hash: packet,
         }
+    }
+
+    /// Sets what the question has from its time in an earlier ledger.
+    pub(super) fn restore_history(&mut self, aliases: AliasIds, last_seen: Timestamp, count: u64) {
+        self.aliases = (!aliases.0.is_empty()).then(|| Box::new(aliases));
+        self.last_seen = last_seen;
+        self.count = count;
+    }
+
+    pub(super) fn approver_note(&self) -> Option<&DisplayText> {
+        self.approver_note.as_deref()
+    }
+
+    pub(super) const fn first_seen(&self) -> Timestamp {
+        self.first_seen
+    }
+
+    pub(super) const fn last_seen(&self) -> Timestamp {
+        self.last_seen
+    }
+
+    pub(super) const fn count(&self) -> u64 {
+        self.count
     }
 
     /// Assigns an id that is unique in the ledger; the reader's id becomes an alias.

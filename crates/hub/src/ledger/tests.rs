@@ -2,6 +2,7 @@
 //! Tests of the ledger's rules.
 
 mod connections;
+mod stored;
 
 use terok_clearance::{NetworkZone, Protocol, RuleLifetime, Scope};
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use terok_clearance::{Action, DisplayText, EnforcementOutcome, socket};
-use terok_clearance_hub::{Claim, DecisionEnforcer, Hub, HubOptions};
+use terok_clearance_hub::{Claim, DecisionEnforcer, Hub, HubOptions, RestoredQuestions};
 use test_support::packets::pending_line;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
@@ -97,6 +97,14 @@ impl HubHarness {
     }
 
     pub(crate) fn with(options: HubOptions, supports_ports: bool) -> Self {
+        Self::with_questions(options, supports_ports, None)
+    }
+
+    pub(crate) fn with_questions(
+        options: HubOptions,
+        supports_ports: bool,
+        earlier: Option<RestoredQuestions>,
+    ) -> Self {
         let directory = TempDir::new().unwrap();
         let (sender, orders) = mpsc::channel(1000);
         let enforcer = Arc::new(ScriptedEnforcer {
@@ -105,7 +113,7 @@ impl HubHarness {
             gate: Semaphore::new(0),
             orders: sender,
         });
-        let hub = Hub::new(Arc::clone(&enforcer), options);
+        let hub = Hub::with_questions(Arc::clone(&enforcer), options, earlier);
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         let clearance = socket::bind(&directory.path().join("run/hub.sock")).unwrap();

@@ -11,4 +11,5 @@ mod answers;
 mod bursts;
 mod harness;
 mod hostile;
+mod restored;
 mod subscribers;

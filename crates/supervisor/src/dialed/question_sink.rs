@@ -18,6 +18,7 @@ use terok_clearance::{
 use super::approver::ApproverQueue;
 use super::refusal_log::RefusalLog;
 use super::rules::DialedRules;
+use crate::state_journal::{JournalChange, OpenedJournal, SharedJournal};
 use crate::waiting::to_waiting_connections;
 use crate::who_asks::{SearchSubject, WhoAsks};
 use crate::{DossierSource, TraceEvent};
@@ -34,6 +35,7 @@ pub(super) struct QuestionSink {
     sockets_inside: Option<SocketDiag>,
     refusals: RefusalLog,
     next_request: u64,
+    journal: Option<SharedJournal>,
 }
 
 /// The sandbox, as every question names it.
@@ -51,7 +53,9 @@ impl QuestionSink {
         who_asks: WhoAsks,
         approver: Option<ApproverQueue>,
         sockets_inside: OwnedFd,
+        journal: Option<&OpenedJournal>,
     ) -> Self {
+        let next_request = journal.and_then(|opened| opened.state.next_request);
         Self {
             sockets_inside: SocketDiag::new(sockets_inside)
                 .inspect_err(|error| tracing::warn!(%error, "the sandbox's sockets are unknown"))
@@ -62,13 +66,18 @@ impl QuestionSink {
             who_asks,
             approver,
             refusals: RefusalLog::default(),
-            next_request: first_number(Timestamp::now()),
+            next_request: next_request.unwrap_or_else(|| first_number(Timestamp::now())),
+            journal: journal.map(|opened| opened.journal.clone()),
         }
     }
 
     fn next_request_id(&mut self) -> RequestId {
         let number = self.next_request;
         self.next_request = number.wrapping_add(1);
+        if let Some(journal) = &self.journal {
+            let number = self.next_request;
+            journal.record(vec![JournalChange::NextRequest { number }]);
+        }
         RequestId::numbered(&self.identity.container, number)
     }
 }

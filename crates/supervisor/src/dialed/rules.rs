@@ -2,6 +2,7 @@
 //! The rules of one sandbox, shared by the hub (answers) and the engine (connections).
 
 mod answers;
+mod journaled;
 mod kept_rules;
 mod listing;
 
@@ -13,17 +14,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use egress::{
     AddressVerdict, DialedConnection, EgressPolicy, EgressVerdict, LiveConnections, RuleTag,
 };
+use hub::ledger::StoredQuestion;
 use policy::{
     BootInstant, PolicyRule, RuleId, RuleOrigin, RuleTable, RuleTableFull, RuleVerdict, TableRule,
 };
 use terok_clearance::{
     Action, DestPattern, DestZone, DisplayText, DomainName, HostPattern, PacketDest, PacketHost,
-    PortRange, PreviousAnswer, Protocol, Timestamp,
+    PortRange, PreviousAnswer, Protocol, Target, Timestamp,
 };
 use tokio::sync::Notify;
 
+use journaled::RulesGuard;
+
 use super::kept::{DialedPolicy, KeptPlace};
 use crate::boot_clock::{BootAlarm, boot_now};
+use crate::state_journal::{OpenedJournal, SharedJournal};
 use crate::{RuleEnd, TraceEvent, TraceObserver};
 
 /// Maximum destinations whose last answer is remembered after its rule has ended.
@@ -49,10 +54,12 @@ struct SharedRules {
     kept_changed: Arc<Notify>,
     /// Notified when the next end of a rule may have changed.
     ends_changed: Notify,
+    /// Where the rules of answers are kept for a later supervisor.
+    journal: Option<SharedJournal>,
 }
 
 #[derive(Debug, Default)]
-struct RulesState {
+pub(super) struct RulesState {
     table: RuleTable,
     /// The answers whose rules are in force.
     answers: HashMap<RuleId, PreviousAnswer>,
@@ -72,28 +79,23 @@ impl std::fmt::Debug for RuleObserver {
 }
 
 impl DialedRules {
-    /// Creates the rules of a sandbox. Those of files are added by
-    /// [`reload_kept`](Self::reload_kept).
+    /// Creates the rules of a sandbox. Those of files are added by [`load_kept`](Self::load_kept).
     pub(super) fn new(
         policy: DialedPolicy,
         kept_changed: Arc<Notify>,
+        journal: Option<&OpenedJournal>,
     ) -> Result<Self, RuleTableFull> {
-        let mut table = RuleTable::new();
-        if policy.has_ceiling {
-            table.require_ceiling();
-        }
-        for spec in &policy.rules {
-            table.add(spec.clone())?;
-        }
-        if let Some(by) = &policy.open_for {
-            table.open_bypass(None, by.clone(), Timestamp::now())?;
-        }
-        Ok(Self {
+        let earlier = journal.map(|opened| &opened.state);
+        let state = RulesState::new(&policy, earlier, boot_now())?;
+        let journal = journal.map(|opened| {
+            let journal = opened.journal.clone();
+            journal.record(state.start_changes(&policy, &opened.state));
+            journal
+        });
+        let rules = Self {
             shared: Arc::new(SharedRules {
-                state: Mutex::new(RulesState {
-                    table,
-                    ..RulesState::default()
-                }),
+                state: Mutex::new(state),
+                journal,
                 changed: Arc::default(),
                 connections: LiveConnections::default(),
                 observer: Mutex::default(),
@@ -102,7 +104,9 @@ impl DialedRules {
                 kept_changed,
                 ends_changed: Notify::new(),
             }),
-        })
+        };
+        drop(rules.lock_state()); // records what is new
+        Ok(rules)
     }
 
     pub(super) fn set_observer(&self, observer: TraceObserver) {
@@ -199,6 +203,21 @@ impl DialedRules {
         }
     }
 
+    /// Returns `true` if no rule covers the destination of a question of an earlier supervisor.
+    pub(super) fn still_asks(&self, question: &StoredQuestion) -> bool {
+        let host = match question.dest().parse_target() {
+            Ok(Target::Name(name)) => PacketHost::Name(name),
+            Ok(Target::Address(address)) => PacketHost::Address(address),
+            Err(_) => return true,
+        };
+        let dest = PacketDest {
+            host,
+            port: question.port(),
+            protocol: question.protocol(),
+        };
+        self.decide(&dest, question.zone().into()) == EgressVerdict::Ask
+    }
+
     /// Reports the connections that ended with the sandbox.
     pub(super) fn report_last_connections(&self) {
         for closed in self.shared.connections.take_closed() {
@@ -249,9 +268,8 @@ impl DialedRules {
         ended
     }
 
-    fn lock_state(&self) -> MutexGuard<'_, RulesState> {
-        let state = self.shared.state.lock();
-        state.unwrap_or_else(PoisonError::into_inner)
+    fn lock_state(&self) -> RulesGuard<'_> {
+        self.shared.lock_state()
     }
 
     fn lock_observer(&self) -> MutexGuard<'_, RuleObserver> {

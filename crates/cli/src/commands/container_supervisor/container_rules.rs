@@ -2,7 +2,8 @@
 //! The rules of a container at its start, its record, and the limits of the organisation.
 
 use anyhow::Context as _;
-use containers::StartRequest;
+use containers::policy_annotation::{ContainerPolicy, PolicyAnnotationError, PolicyKey};
+use containers::{StartRequest, annotation_keys};
 use record::{AuditSandboxEnd, AuditSandboxStart};
 use runner::{HoldLimit, SandboxAudit};
 use settings::Setting;
@@ -18,9 +19,33 @@ use crate::commands::run::{
 };
 use crate::settings_files::read_organisation;
 
-/// Returns what the operator has given a container.
-pub(super) fn given_rules(_request: &StartRequest) -> GivenRules {
-    GivenRules::default()
+/// Returns what the operator has decided about a container before its start: what the annotation
+/// says, if it has the operator's signature. A container without the annotation has no rules of its
+/// own.
+pub(super) fn read_policy(
+    request: &StartRequest,
+    context: &CommandContext,
+) -> anyhow::Result<ContainerPolicy> {
+    let value = request.annotations.get(annotation_keys::POLICY);
+    let Some(value) = value.filter(|value| !value.is_empty()) else {
+        return Ok(ContainerPolicy::default());
+    };
+    let refused = || format!("the annotation {} does not count", annotation_keys::POLICY);
+    let key = PolicyKey::load(context.environment.state_dir()).with_context(refused)?;
+    let key = key
+        .ok_or(PolicyAnnotationError::Signature)
+        .with_context(refused)?;
+    ContainerPolicy::verify(value, request.network, &key).with_context(refused)
+}
+
+/// Returns the rules of the operator's decision.
+pub(super) fn given_rules(policy: &ContainerPolicy) -> GivenRules {
+    GivenRules {
+        allowed: policy.allow.clone(),
+        denied: policy.deny.clone(),
+        profiles: policy.profiles.clone(),
+        project: None,
+    }
 }
 
 /// Returns the rules of a container in the filtered way.

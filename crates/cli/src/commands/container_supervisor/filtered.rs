@@ -2,7 +2,7 @@
 //! The filtered way of a container: a connection of its own, which is made after the rules.
 
 use anyhow::Context as _;
-use containers::{Uplink, UplinkProgram};
+use containers::{Uplink, UplinkProgram, annotation_keys};
 use names::HostResolver;
 use runner::load_stand_in_key;
 use supervisor::{NameAccess, NameServerConfig, SandboxLookup, Supervisor, SupervisorConfig};
@@ -10,7 +10,7 @@ use terok_clearance::socket::RuntimeDir;
 
 use super::container_identity::ContainerIdentity;
 use super::container_rules::{
-    begin_record, end_record, given_rules, hold_limit, read_filtered_rules,
+    begin_record, end_record, given_rules, hold_limit, read_filtered_rules, read_policy,
 };
 use super::kept_files::keep_container;
 use super::{Guard, GuardedNetwork, private_runtime_dir};
@@ -26,8 +26,17 @@ pub(super) async fn start(
         request, processes, ..
     } = network;
     let environment = &context.environment;
-    let identity = ContainerIdentity::find(request, None);
-    let policy = read_filtered_rules(&given_rules(request), context)?;
+    let given = read_policy(request, context)?;
+    if !given.publish.is_empty() {
+        anyhow::bail!(
+            "ports of a container with a connection of its own cannot be published: start it with \
+             {}={}",
+            annotation_keys::NETWORK,
+            annotation_keys::NETWORK_DIALED,
+        );
+    }
+    let identity = ContainerIdentity::find(request, given.name.clone());
+    let policy = read_filtered_rules(&given_rules(&given), context)?;
     let audit = begin_record(network, &identity, Vec::new(), context)?;
     let observed = audit.clone();
     let supervisor = Supervisor::start(SupervisorConfig {
@@ -42,7 +51,7 @@ pub(super) async fn start(
                 .context("cannot make a key for the addresses of names")?,
         }),
         allowed_dests: Vec::new(),
-        hold: hold_limit(None)?,
+        hold: hold_limit(given.hold)?,
         // The hook has read the capabilities that the container will have. At the moment its
         // process has those of the runtime.
         allow_capabilities: true,

@@ -9,6 +9,7 @@ use containers::{MAX_MESSAGE_BYTES, StartRequest};
 use netns::gateway::GatewayNetns;
 use netns::{ProcessHandle, SandboxProcesses};
 use rustix::fs::{MemfdFlags, memfd_create};
+use supervisor::StateJournal;
 
 use super::keep;
 use crate::service_manager::PassedFiles;
@@ -20,13 +21,23 @@ const PROCESS_FILE: &str = "process";
 /// The gateway's network namespace, with IPv6 and without.
 const GATEWAY_FILES: [(&str, bool); 2] = [("gateway-v6", true), ("gateway-v4", false)];
 
+/// The rules, questions and names of a supervisor in the dialed way.
+const STATE_FILE: &str = "state";
+
 /// The containers of a supervisor that has failed.
 #[derive(Debug)]
 pub(super) struct KeptContainers {
     pub(super) request: StartRequest,
     pub(super) processes: SandboxProcesses,
-    /// The gateway of the dialed way.
-    pub(super) gateway: Option<GatewayNetns>,
+    /// What the dialed way needs.
+    pub(super) dialed: Option<KeptDialed>,
+}
+
+/// What the dialed way needs of a former process.
+#[derive(Debug)]
+pub(super) struct KeptDialed {
+    pub(super) gateway: GatewayNetns,
+    pub(super) journal: StateJournal,
 }
 
 impl KeptContainers {
@@ -43,6 +54,11 @@ impl KeptContainers {
         });
         let gateway = gateways.next();
         drop(gateways);
+        let state = passed.take(STATE_FILE).map(StateJournal::from_fd);
+        let dialed = match (gateway, state) {
+            (Some(gateway), Some(journal)) => Some(KeptDialed { gateway, journal }),
+            _ => None,
+        };
         // Those that have ended have no process.
         let processes = passed.take_all(PROCESS_FILE).into_iter();
         let mut processes = processes.filter_map(|pidfd| ProcessHandle::from_pidfd(pidfd).ok());
@@ -58,7 +74,7 @@ impl KeptContainers {
         Ok(Some(Self {
             request,
             processes: all,
-            gateway,
+            dialed,
         }))
     }
 }
@@ -68,11 +84,11 @@ pub(super) fn keep_process(process: &ProcessHandle) {
     keep(PROCESS_FILE, process);
 }
 
-/// Has the first container and its gateway kept.
+/// Has the first container kept, with what the dialed way needs.
 pub(super) fn keep_container(
     request: &StartRequest,
     processes: &SandboxProcesses,
-    gateway: Option<&GatewayNetns>,
+    dialed: Option<&KeptDialed>,
 ) -> io::Result<()> {
     let file = memfd_create("terok-clearance-request", MemfdFlags::CLOEXEC)?;
     let mut file = File::from(file);
@@ -80,7 +96,8 @@ pub(super) fn keep_container(
     if let Some(process) = processes.first_alive() {
         keep_process(&process);
     }
-    if let Some(gateway) = gateway {
+    if let Some(KeptDialed { gateway, journal }) = dialed {
+        keep(STATE_FILE, journal);
         let names = GATEWAY_FILES.into_iter();
         let mut names = names.filter(|(_, has_ipv6)| *has_ipv6 == gateway.has_ipv6());
         if let Some((name, _)) = names.next() {

@@ -12,7 +12,7 @@ use crate::{CommandContext, CommandError, CommandStatus};
 
 pub(super) const AFTER_HELP: &str = "\
 Examples:
-  eval podman run $(terok-clearance podman annotations --profile npm) --rm -it node
+  podman run $(terok-clearance podman annotations --profile npm) --rm -it node
   terok-clearance podman annotations --form quadlet --allow db.example:5432/tcp
   terok-clearance podman annotations --form compose --publish 8080:80
 

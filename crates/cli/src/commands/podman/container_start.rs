@@ -102,7 +102,7 @@ pub(super) fn perform(
     if state.needs_listener {
         start_listener(context)?;
     }
-    let log = HookErrorLog::open(environment.supervisor_runtime_dir());
+    let log = HookErrorLog::open(&environment.hook_dirs().start);
     let status = run_podman(&program, &guarded.arguments)?;
     if status != CommandStatus::OK {
         for line in log.new_lines() {

@@ -36,7 +36,7 @@ pub(crate) fn host_hook_check(environment: &UserEnvironment) -> anyhow::Result<H
     Ok(HookCheck {
         hooks_directory: environment.hooks_dir(),
         podman: environment.podman_config_files(),
-        runtime_dir: environment.supervisor_runtime_dir().to_owned(),
+        runtime_dir: environment.hook_dirs().start,
         program: std::env::current_exe().context("cannot find this program")?,
         version: env!("CARGO_PKG_VERSION"),
     })
@@ -69,10 +69,7 @@ pub(super) fn check_hooks(environment: &UserEnvironment) -> anyhow::Result<HookS
 /// containers.
 pub(super) fn start_listener(context: &CommandContext) -> Result<(), CommandError> {
     let program = std::env::current_exe().context("cannot find this program")?;
-    let path = context
-        .environment
-        .supervisor_runtime_dir()
-        .join(START_SOCKET);
+    let path = context.environment.hook_dirs().start.join(START_SOCKET);
     let mut listener = Command::new(&program)
         .args(["container-supervisor", "--listen"])
         .current_dir("/")

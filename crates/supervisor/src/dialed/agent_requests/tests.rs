@@ -41,8 +41,8 @@ impl ServedSandbox {
             ],
             ..DialedPolicy::default()
         };
-        let rules = DialedRules::new(policy, Arc::default()).unwrap();
-        let hub = SandboxService::create_hub(rules.clone());
+        let rules = DialedRules::new(policy, Arc::default(), None).unwrap();
+        let hub = SandboxService::create_hub(rules.clone(), None);
         let (queries, mut received) = mpsc::channel::<AheadQuery>(MAX_WAITING_QUERIES);
         let mut engine = tokio::task::JoinSet::new();
         engine.spawn({

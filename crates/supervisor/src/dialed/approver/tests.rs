@@ -40,7 +40,7 @@ impl Script {
 const LONG: Duration = Duration::from_secs(60);
 
 fn rules() -> DialedRules {
-    DialedRules::new(DialedPolicy::default(), Arc::default()).unwrap()
+    DialedRules::new(DialedPolicy::default(), Arc::default(), None).unwrap()
 }
 
 fn blocked(number: u32) -> BlockedPacket {
@@ -62,7 +62,7 @@ fn blocked(number: u32) -> BlockedPacket {
 
 /// Reports a question to a hub and its approver; returns the hub, and the question afterwards.
 async fn decide(config: ApproverConfig) -> (Arc<Hub<DialedRules>>, Option<Request>) {
-    let hub = SandboxService::create_hub(rules());
+    let hub = SandboxService::create_hub(rules(), None);
     let (mut queue, service) = approver_queue(config, Arc::clone(&hub));
     hub.report(SandboxEvent::Blocked(blocked(1)));
     let id = blocked(1).request;
@@ -155,7 +155,7 @@ async fn a_program_that_does_not_read_its_question_decides_all_the_same() {
 #[tokio::test]
 async fn a_full_queue_leaves_questions_to_a_person() {
     let script = Script::new("cat >/dev/null; sleep 1000");
-    let hub = SandboxService::create_hub(rules());
+    let hub = SandboxService::create_hub(rules(), None);
     let (mut queue, service) = approver_queue(script.config(LONG), Arc::clone(&hub));
     let count = u32::try_from(MAX_WAITING).unwrap() + 10;
     for number in 1..=count {

@@ -72,7 +72,7 @@ fn rules_of(rules: &[(&str, Action, RuleOrigin)]) -> Vec<RuleSpec> {
 }
 
 fn start_with(policy: DialedPolicy) -> DialedRules {
-    let rules = DialedRules::new(policy, Arc::default()).unwrap();
+    let rules = DialedRules::new(policy, Arc::default(), None).unwrap();
     rules.load_kept().unwrap();
     rules
 }

@@ -1,42 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Separates the options of `podman run` that are this program's from podman's arguments.
+//! Separates the options of commands that run another program from that program's arguments.
 //!
-//! podman's options are not this program's: `-v` is a volume there. This program's come first, and
-//! the first argument that is not one of them begins podman's.
+//! The options of podman and of OCI runtimes are not this program's: `-v` is a volume there. This
+//! program's come first, and the first argument that is not one of them begins the other program's.
 
 use std::ffi::OsString;
 
 use clap::Args as _;
 
-use super::container_start::StartArgs;
+use crate::commands::{oci_runtime, podman};
 
-const VERBS: [&str; 2] = ["run", "create"];
-
-/// Inserts `--` before podman's arguments, for the parser.
-pub(crate) fn separate_podman_arguments(mut args: Vec<OsString>) -> Vec<OsString> {
-    if let Some(position) = find_podman_arguments(&args) {
+/// Inserts `--` before the other program's arguments, for the parser.
+pub(crate) fn separate_passed_arguments(mut args: Vec<OsString>) -> Vec<OsString> {
+    if let Some(position) = find_passed_arguments(&args) {
         args.insert(position, "--".into());
     }
     args
 }
 
-/// Returns the position of podman's first argument, unless `--` stands before it.
-fn find_podman_arguments(args: &[OsString]) -> Option<usize> {
-    let mut position = 1;
-    for word in ["podman", ""] {
-        position = skip_global_options(args, position)?;
-        let found = args.get(position)?.to_str()?;
-        let is_expected = if word.is_empty() {
-            VERBS.contains(&found)
-        } else {
-            found == word
-        };
-        if !is_expected {
-            return None;
+/// Returns the position of the other program's first argument, unless `--` stands before it.
+fn find_passed_arguments(args: &[OsString]) -> Option<usize> {
+    let parser = clap::Command::new("passed");
+    let mut position = skip_global_options(args, 1)?;
+    let own = match args.get(position)?.to_str()? {
+        "oci-runtime" => oci_runtime::Args::augment_args(parser),
+        "podman" => {
+            position = skip_global_options(args, position + 1)?;
+            podman::parser_of_verb(args.get(position)?.to_str()?, parser)?
         }
-        position += 1;
-    }
-    let own = StartArgs::augment_args(clap::Command::new("start"));
+        _ => return None,
+    };
+    position += 1;
     loop {
         let argument = args.get(position)?;
         if argument == "--" {
@@ -84,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_argument_of_podmans_is_found() {
+    fn the_first_argument_of_the_other_program_is_found() {
         for (line, expected) in [
             ("podman run -v /a:/b img", "podman run -- -v /a:/b img"),
             ("podman run img", "podman run -- img"),
@@ -100,6 +94,11 @@ mod tests {
             ("podman run --allow", "podman run --allow"),
             ("podman run --help", "podman run --help"),
             ("podman run -h x img", "podman run -- -h x img"),
+            (
+                "oci-runtime --via dialed --root /r -v create",
+                "oci-runtime --via dialed -- --root /r -v create",
+            ),
+            ("oci-runtime --version", "oci-runtime -- --version"),
             ("podman annotations -v", "podman annotations -v"),
             ("run podman run -v", "run podman run -v"),
             ("podman", "podman"),
@@ -109,7 +108,7 @@ mod tests {
                 words.map(Into::into).collect()
             };
             assert_eq!(
-                separate_podman_arguments(args(line)),
+                separate_passed_arguments(args(line)),
                 args(expected),
                 "{line}"
             );
