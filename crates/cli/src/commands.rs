@@ -13,6 +13,7 @@ pub mod config;
 mod confirm;
 pub mod container_supervisor;
 pub mod demo;
+pub mod doctor;
 pub mod explain;
 pub mod hook;
 pub mod install_service;
@@ -36,6 +37,7 @@ pub mod serve_verdict;
 pub mod setup;
 pub mod shield;
 pub mod simple_clearance;
+pub mod status;
 pub mod supervise;
 pub mod tui;
 pub mod uninstall;
@@ -89,6 +91,14 @@ pub enum CliCommand {
     /// The program in the sandbox of `demo`.
     #[command(hide = true)]
     DemoProgram(demo::WorkloadArgs),
+
+    /// Check what this host needs, each with the command that fixes it.
+    #[command(display_order = 83, long_about = doctor::ABOUT)]
+    Doctor(doctor::Args),
+
+    /// Tries the kernel out for `doctor`.
+    #[command(hide = true)]
+    DoctorProbe(doctor::ProbeArgs),
 
     /// Say what the rules of a sandbox do with a destination, and why.
     #[command(display_order = 38, long_about = explain::ABOUT)]
@@ -177,6 +187,10 @@ pub enum CliCommand {
     #[command(display_order = 35, long_about = simple_clearance::ABOUT)]
     SimpleClearance(simple_clearance::Args),
 
+    /// Show what is guarded now.
+    #[command(display_order = 30, long_about = status::ABOUT)]
+    Status(status::Args),
+
     /// Guard an existing network namespace, such as that of a rootless container.
     #[command(display_order = 50)]
     Supervise(supervise::Args),
@@ -222,6 +236,10 @@ impl CliCommand {
 
             Self::DemoProgram(_) => demo::perform_workload(),
 
+            Self::Doctor(args) => doctor::perform(args, context),
+
+            Self::DoctorProbe(_) => doctor::perform_probe(context),
+
             Self::Explain(args) => explain::perform(args, context),
 
             Self::Hook(args) => hook::perform(&args, context),
@@ -265,6 +283,8 @@ impl CliCommand {
 
             Self::SimpleClearance(args) => simple_clearance::perform(args, context),
 
+            Self::Status(args) => status::perform(args, context),
+
             Self::Supervise(args) => supervise::perform(args, context),
 
             Self::Tui(args) => tui::perform(args, context),
@@ -307,6 +327,7 @@ impl CliCommand {
             Self::Completions(_)
                 | Self::DemoInternet(_)
                 | Self::DemoProgram(_)
+                | Self::DoctorProbe(_)
                 | Self::Hook(_)
                 | Self::InstallService(_)
                 | Self::Man(_)
@@ -337,12 +358,14 @@ impl CliCommand {
             Self::Shield(args) => args.without_json(),
             Self::DemoInternet(_) => Some("demo-internet"),
             Self::DemoProgram(_) => Some("demo-program"),
+            Self::DoctorProbe(_) => Some("doctor-probe"),
             Self::Allow(_)
             | Self::Bypass(_)
             | Self::Clearance(_)
             | Self::Config(_)
             | Self::Demo(_)
             | Self::Deny(_)
+            | Self::Doctor(_)
             | Self::Explain(_)
             | Self::List(_)
             | Self::Log(_)
@@ -356,6 +379,7 @@ impl CliCommand {
             | Self::Run(_)
             | Self::Setup(_)
             | Self::SimpleClearance(_)
+            | Self::Status(_)
             | Self::Supervise(_)
             | Self::Uninstall(_)
             // `tui` refuses it with another hint.

@@ -19,7 +19,7 @@ use egress::{
     EgressConfig, EgressEngine, GatewaySockets, GatewaySocketsError, HoldLimit, LoopbackDns,
     ProxySettings,
 };
-use hub::Hub;
+use hub::{Hub, HubDescription};
 use names::{ForwarderConfig, NameLookup, StandInKey};
 use netns::gateway::GatewayNetns;
 use netns::{EnterError, SandboxProcesses, SocketSpec};
@@ -28,6 +28,7 @@ use reader::nflog::NflogBindError;
 use terok_clearance::nflog::{HELD_CONNECTIONS_GROUP, OTHER_PACKETS_GROUP};
 use terok_clearance::socket::{RuntimeDir, SandboxListener, SandboxSocket, SocketBindError};
 use terok_clearance::varlink::serve_sandbox;
+use terok_clearance::wire::clearance2::HubStatus;
 use terok_clearance::{ContainerId, DisplayText, DomainName, Process};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -299,6 +300,10 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
             opened.to_questions(|question| rules.still_asks(question), dossier.read())
         });
         let hub = SandboxService::create_hub(rules.clone(), earlier);
+        hub.describe(HubDescription {
+            way: HubStatus::DIALED,
+            published: published.ports().map(describe_port).collect(),
+        });
         let (ends, files) = (rules.clone(), rules.clone());
         let last = rules.clone();
         let processes = service.processes().clone();
@@ -375,6 +380,13 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
         last.report_last_connections();
         served
     }
+}
+
+/// Returns a published port as `127.0.0.1:8080 -> 80/tcp`.
+fn describe_port(port: &PublishedPort) -> DisplayText {
+    let addresses: Vec<_> = port.addresses.iter().map(ToString::to_string).collect();
+    let addresses = addresses.join(", ");
+    DisplayText::new(&format!("{addresses} -> {}/{}", port.port, port.protocol))
 }
 
 /// Returns what to do with a process that was found.

@@ -33,6 +33,7 @@ use terok_clearance::error_chain;
 use terok_clearance::socket::SameUserListener;
 use tokio::net::UnixStream;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use crate::service_manager::{PassedFiles, report_ready};
 use crate::{CommandContext, CommandError, CommandStatus, StopSignals, block_on};
@@ -123,7 +124,7 @@ async fn begin(stream: OwnedFd, context: &CommandContext) -> Result<CommandStatu
     };
     let started = match network.request.network {
         ContainerNetwork::Dialed => dialed::start(&network, None, context),
-        ContainerNetwork::Filtered => filtered::start(&network, context).await,
+        ContainerNetwork::Filtered => filtered::start(&network, None, context).await,
     };
     let guard = match started {
         Ok(guard) => guard,
@@ -147,7 +148,7 @@ async fn resume(
     let KeptContainers {
         request,
         processes,
-        gateway,
+        state,
     } = kept;
     let id = &request.id;
     let Some(first) = processes.first_alive() else {
@@ -164,8 +165,8 @@ async fn resume(
         joins,
     };
     let guard = match network.request.network {
-        ContainerNetwork::Dialed => dialed::start(&network, gateway, context)?,
-        ContainerNetwork::Filtered => filtered::start(&network, context).await?,
+        ContainerNetwork::Dialed => dialed::start(&network, Some(state), context)?,
+        ContainerNetwork::Filtered => filtered::start(&network, Some(state), context).await?,
     };
     serve(network, guard).await
 }
@@ -230,9 +231,11 @@ async fn serve(network: GuardedNetwork, guard: Guard) -> Result<CommandStatus, C
     let status = format!("guarding container {}", request.id.short());
     report_ready(&status).context("cannot notify the service manager")?;
     tracing::info!(container = %request.id, network = request.network.as_str(), "guarding");
+    // Each record of the log names the container.
+    let log_context = tracing::error_span!("sandbox", container = %request.id);
     let members = PodMembers::new(request, processes);
     let stop = CancellationToken::new();
-    let serving = guard(stop.clone());
+    let serving = guard(stop.clone()).instrument(log_context);
     let mut serving = std::pin::pin!(serving);
     let (ended, status) = tokio::select! {
         ended = &mut serving => (ended, CommandStatus::OK),

@@ -12,6 +12,7 @@ use clap::Subcommand;
 
 use crate::{CommandContext, CommandError, CommandStatus};
 
+pub(crate) use hook_check::host_hook_check;
 pub use podman_error::PodmanCommandError;
 
 pub(super) const ABOUT: &str = "Start podman's containers default-deny, and ask what they may \

@@ -8,36 +8,40 @@ use anyhow::Context as _;
 use names::HostResolver;
 use netns::gateway::GatewayNetns;
 use runner::load_stand_in_key;
-use supervisor::{DialedConfig, DialedSupervisor, HostSockets};
+use supervisor::{DialedConfig, DialedSupervisor, HostSockets, StateJournal};
 use terok_clearance::socket::RuntimeDir;
 use terok_clearance::{DisplayText, Timestamp};
 
 use super::container_identity::ContainerIdentity;
 use super::container_rules::{begin_record, end_record, given_rules, hold_limit, read_policy};
-use super::kept_files::keep_container;
+use super::kept_files::{KeptState, keep_container};
 use super::{Guard, GuardedNetwork, private_runtime_dir};
 use crate::CommandContext;
 use crate::commands::run::{HOSTS_FILE, RESOLV_CONF, proxy_of_environment, read_container_rules};
 
-/// Builds the gateway, or takes over that of a former process, and loads its rules.
+/// Builds the gateway, or takes over that of a former process with its state, and loads its rules.
 pub(super) fn start(
     network: &GuardedNetwork,
-    gateway: Option<GatewayNetns>,
+    kept: Option<KeptState>,
     context: &CommandContext,
 ) -> anyhow::Result<Guard> {
     let GuardedNetwork {
         request, processes, ..
     } = network;
-    let gateway = match gateway {
-        Some(gateway) => gateway,
+    let KeptState { journal, gateway } = match kept {
+        Some(kept) => kept,
         None => {
             let process = processes.first_alive().context("the container has ended")?;
             let gateway = GatewayNetns::build(&process).context("cannot build the gateway")?;
-            keep_container(request, processes, Some(&gateway))
-                .context("cannot keep the container")?;
-            gateway
+            let kept = KeptState {
+                gateway: Some(gateway),
+                journal: StateJournal::create().context("cannot create the state")?,
+            };
+            keep_container(request, processes, &kept).context("cannot keep the container")?;
+            kept
         }
     };
+    let gateway = gateway.context("the gateway of the container was not kept")?;
     let environment = &context.environment;
     let given = read_policy(request, context)?;
     let identity = ContainerIdentity::find(request, given.name.clone());
@@ -50,6 +54,7 @@ pub(super) fn start(
         dossier: identity.dossier_source(),
         processes: processes.clone(),
         gateway: Some(gateway),
+        journal: Some(journal),
         asks_loopback: request.asks_loopback,
         policy: rules.to_policy(Timestamp::now(), &DisplayText::new(&by)),
         requests: None,
@@ -68,6 +73,9 @@ pub(super) fn start(
             .context("cannot make a key for the addresses of names")?,
     });
     let supervisor = supervisor.context("cannot guard the container")?;
+    if let Some(lost) = supervisor.state_not_restored() {
+        tracing::warn!("{lost}");
+    }
     let supervisor = supervisor.with_observer(Box::new(move |event| observed.observe(&event)));
     Ok(Box::new(move |stop| {
         Box::pin(async move {

@@ -9,6 +9,7 @@ use containers::{MAX_MESSAGE_BYTES, StartRequest};
 use netns::gateway::GatewayNetns;
 use netns::{ProcessHandle, SandboxProcesses};
 use rustix::fs::{MemfdFlags, memfd_create};
+use supervisor::StateJournal;
 
 use super::keep;
 use crate::service_manager::PassedFiles;
@@ -20,11 +21,22 @@ const PROCESS_FILE: &str = "process";
 /// The gateway's network namespace, with IPv6 and without.
 const GATEWAY_FILES: [(&str, bool); 2] = [("gateway-v6", true), ("gateway-v4", false)];
 
+/// The rules, questions and names.
+const STATE_FILE: &str = "state";
+
 /// The containers of a supervisor that has failed.
 #[derive(Debug)]
 pub(super) struct KeptContainers {
     pub(super) request: StartRequest,
     pub(super) processes: SandboxProcesses,
+    pub(super) state: KeptState,
+}
+
+/// What a supervisor needs of a former one.
+#[derive(Debug)]
+pub(super) struct KeptState {
+    /// The rules, questions and names.
+    pub(super) journal: StateJournal,
     /// The gateway of the dialed way.
     pub(super) gateway: Option<GatewayNetns>,
 }
@@ -43,6 +55,11 @@ impl KeptContainers {
         });
         let gateway = gateways.next();
         drop(gateways);
+        let journal = match passed.take(STATE_FILE) {
+            Some(file) => StateJournal::from_fd(file),
+            None => StateJournal::create()?,
+        };
+        let state = KeptState { journal, gateway };
         // Those that have ended have no process.
         let processes = passed.take_all(PROCESS_FILE).into_iter();
         let mut processes = processes.filter_map(|pidfd| ProcessHandle::from_pidfd(pidfd).ok());
@@ -58,7 +75,7 @@ impl KeptContainers {
         Ok(Some(Self {
             request,
             processes: all,
-            gateway,
+            state,
         }))
     }
 }
@@ -68,11 +85,11 @@ pub(super) fn keep_process(process: &ProcessHandle) {
     keep(PROCESS_FILE, process);
 }
 
-/// Has the first container and its gateway kept.
+/// Has the first container kept, with the state of its supervisor.
 pub(super) fn keep_container(
     request: &StartRequest,
     processes: &SandboxProcesses,
-    gateway: Option<&GatewayNetns>,
+    state: &KeptState,
 ) -> io::Result<()> {
     let file = memfd_create("terok-clearance-request", MemfdFlags::CLOEXEC)?;
     let mut file = File::from(file);
@@ -80,6 +97,8 @@ pub(super) fn keep_container(
     if let Some(process) = processes.first_alive() {
         keep_process(&process);
     }
+    let KeptState { journal, gateway } = state;
+    keep(STATE_FILE, journal);
     if let Some(gateway) = gateway {
         let names = GATEWAY_FILES.into_iter();
         let mut names = names.filter(|(_, has_ipv6)| *has_ipv6 == gateway.has_ipv6());
