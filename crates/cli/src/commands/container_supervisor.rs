@@ -66,7 +66,7 @@ pub fn perform(args: &Args, context: &CommandContext) -> Result<CommandStatus, C
     }
     let mut passed = PassedFiles::take_over().context("cannot take over descriptors")?;
     let kept = KeptContainers::take(&mut passed).context("cannot take the container over again")?;
-    block_on(async {
+    let status = block_on(async {
         raise_open_files_limit();
         match kept {
             Some(kept) => resume(kept, context).await,
@@ -79,7 +79,10 @@ pub fn perform(args: &Args, context: &CommandContext) -> Result<CommandStatus, C
                 begin(stream, context).await
             }
         }
-    })
+    })?;
+    // For systemd, a process that ends without having been ready has failed, and is started again.
+    report_ready("no container").context("cannot notify the service manager")?;
+    Ok(status)
 }
 
 /// A container whose way out is in place.
