@@ -101,7 +101,7 @@ async fn begin(stream: OwnedFd, context: &CommandContext) -> Result<CommandStatu
         Ok(received) => received,
         Err(error) => {
             tracing::warn!("refused: {error:#}");
-            return finish_refused();
+            return Ok(CommandStatus::OK);
         }
     };
     let id = request.id.clone();
@@ -114,11 +114,11 @@ async fn begin(stream: OwnedFd, context: &CommandContext) -> Result<CommandStatu
         Ok(ClaimedNetwork::Own(network)) => network,
         Ok(ClaimedNetwork::Other(reply)) => {
             answer(connection, &reply).await;
-            return finish_refused();
+            return Ok(CommandStatus::OK);
         }
         Err(error) => {
             answer(connection, &refuse(error)).await;
-            return finish_refused();
+            return Ok(CommandStatus::OK);
         }
     };
     let started = match network.request.network {
@@ -130,23 +130,16 @@ async fn begin(stream: OwnedFd, context: &CommandContext) -> Result<CommandStatu
         Err(error) => {
             answer(connection, &refuse(error)).await;
             remove_socket_directories(&network.request, context);
-            return finish_refused();
+            return Ok(CommandStatus::OK);
         }
     };
     if !answer(connection, &StartReply::Ready).await {
         // The hook is gone, and the runtime does not start the container.
         drop(guard);
         remove_socket_directories(&network.request, context);
-        return finish_refused();
+        return Ok(CommandStatus::OK);
     }
     serve(network, guard).await
-}
-
-/// Ends without a container to guard. systemd takes a process that ends before it was ready for one
-/// that has failed, and would start it again.
-fn finish_refused() -> Result<CommandStatus, CommandError> {
-    report_ready("no container to guard").context("cannot notify the service manager")?;
-    Ok(CommandStatus::OK)
 }
 
 /// Removes the directories of a hub that has not served.
