@@ -27,7 +27,7 @@ use tokio::time::timeout;
 use crate::socket::SocketConnectError;
 use crate::varlink::{CallError, NoParameters, VarlinkConnection};
 use crate::wire::clearance2::{
-    BypassReply, ExplainParameters, ExplainReply, ListedRule, RevokeReply,
+    BypassReply, ExplainParameters, ExplainReply, HubStatus, ListedRule, RevokeReply,
 };
 use crate::wire::{clearance1, clearance2};
 use crate::{Action, Backoff, Decision, DecisionAction, DisplayText, Scope};
@@ -211,6 +211,11 @@ impl Client {
     /// Returns what the rules do with a destination.
     pub async fn explain(&self, dest: &ExplainParameters) -> Result<ExplainReply, AnswerError> {
         self.calls.explain(dest).await
+    }
+
+    /// Returns what the hub serves. [`AnswerError::TooOld`] from a hub of an earlier release.
+    pub async fn status(&self) -> Result<HubStatus, AnswerError> {
+        self.calls.status().await
     }
 
     /// Opens the internet for this number of seconds, except for what rules deny; 0 ends it.

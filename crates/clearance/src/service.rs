@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Parts of a program that serves until it is told to end: its log, and the signals for its end.
 
+mod journal;
+
 use std::fmt;
 use std::io;
 
@@ -11,7 +13,10 @@ use tracing_subscriber::fmt::{self as format, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 
+pub use journal::{JournalOptions, is_journal_stream};
 pub use tracing_subscriber::filter::LevelFilter;
+
+use journal::JournalLayer;
 
 /// The signal that asked a program to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -64,7 +69,7 @@ pub async fn wait_for_shutdown_signal() -> io::Result<ShutdownSignal> {
     Ok(ShutdownSignals::catch()?.next().await)
 }
 
-/// The form of the log on standard error.
+/// Where the log goes, and in which form.
 #[derive(Debug, Clone)]
 pub struct LogOptions {
     /// The records that are written.
@@ -73,6 +78,9 @@ pub struct LogOptions {
     pub ansi: bool,
     /// Lines begin with the time. The journal of systemd has its own.
     pub timestamps: bool,
+    /// Records become entries of the journal instead of lines, if it can be reached. For programs
+    /// whose standard error goes there: see [`is_journal_stream`].
+    pub journal: Option<JournalOptions>,
 }
 
 impl LogOptions {
@@ -82,6 +90,7 @@ impl LogOptions {
             filter: Targets::new().with_default(level),
             ansi: false,
             timestamps: true,
+            journal: None,
         }
     }
 }
@@ -92,8 +101,34 @@ impl LogOptions {
 #[non_exhaustive]
 pub struct LogConfiguredError(#[from] TryInitError);
 
-/// Writes the log records of this process to standard error. Libraries do not call this; a program
-/// calls it once.
+/// Writes the log records of this process to standard error, or to the journal of systemd.
+/// Libraries do not call this; a program calls it once.
+///
+/// The counterpart of `configure_logging(level=logging.INFO)` of the Python package, which writes
+/// lines to standard error at any level that is given. Here, too, that is the default:
+///
+/// ```
+/// use terok_clearance::service::{LevelFilter, LogOptions, configure_logging};
+///
+/// configure_logging(LogOptions::up_to(LevelFilter::INFO))?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Under systemd, entries with the fields of each record are more useful than lines. The value of
+/// `JOURNAL_STREAM` says whether standard error is the journal:
+///
+/// ```
+/// use terok_clearance::service::{JournalOptions, LevelFilter, LogOptions, is_journal_stream};
+///
+/// # fn options(journal_stream: Option<&str>) -> LogOptions {
+/// let mut options = LogOptions::up_to(LevelFilter::INFO);
+/// if journal_stream.is_some_and(|value| is_journal_stream(value, std::io::stderr())) {
+///     options.timestamps = false;
+///     options.journal = Some(JournalOptions::new("my-program"));
+/// }
+/// # options
+/// # }
+/// ```
 pub fn configure_logging(options: LogOptions) -> Result<(), LogConfiguredError> {
     configure_logging_to(options, io::stderr)
 }
@@ -103,17 +138,23 @@ pub fn configure_logging_to<W>(options: LogOptions, writer: W) -> Result<(), Log
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let lines = format::layer()
-        .with_writer(writer)
-        // The message about a failed write would go to standard error, and panic if that fails.
-        .log_internal_errors(false)
-        .with_ansi(options.ansi);
-    let lines = if options.timestamps {
-        lines.boxed()
+    // Without a journal, its stream at standard error is left.
+    let journal = options.journal.map(JournalLayer::open);
+    let layer = if let Some(Ok(journal)) = journal {
+        journal.boxed()
     } else {
-        lines.without_time().boxed()
+        let lines = format::layer()
+            .with_writer(writer)
+            // The message about a failed write would go to standard error, and panic if that fails.
+            .log_internal_errors(false)
+            .with_ansi(options.ansi);
+        if options.timestamps {
+            lines.boxed()
+        } else {
+            lines.without_time().boxed()
+        }
     };
-    let registry = tracing_subscriber::registry().with(lines.with_filter(options.filter));
+    let registry = tracing_subscriber::registry().with(layer.with_filter(options.filter));
     Ok(registry.try_init()?)
 }
 

@@ -19,7 +19,9 @@ pub use bind::{SameUserListener, SocketBindError, bind, bind_in_runtime_dir};
 pub use connect::{SocketConnectError, connect};
 pub use paths::{
     HubSocket, HubSocketPaths, RuntimeDir, SocketLayout, default_clearance_socket_path,
+    listener_process,
 };
+pub use peer_namespaces::{PeerRefusal, check_hook_peer};
 pub use sandbox_listener::{SandboxListener, SandboxSocket};
 pub use sandbox_record::{SandboxRecord, SandboxRecordFile};
 

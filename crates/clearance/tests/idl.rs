@@ -375,6 +375,17 @@ fn clearance2_declares_its_messages_about_rules() {
         ended: 1,
     };
     assert_eq!(outputs(interface, "Bypass"), keys(&bypassed));
+    let status = clearance2::HubStatus {
+        way: Some(DisplayText::new(clearance2::HubStatus::DIALED)),
+        posture: Some(DisplayText::new(clearance2::HubStatus::GUARDED)),
+        since: Timestamp::default(),
+        rules: Some(1),
+        answerers: 1,
+        published: vec![DisplayText::new("127.0.0.1:8080 -> 80/tcp")],
+    };
+    assert_eq!(custom_type(interface, "HubStatus"), keys(&status));
+    let told = clearance2::StatusReply { status };
+    assert_eq!(outputs(interface, "Status"), keys(&told));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::path::Path;
 use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
 
 use crate::commands::{CliCommand, notifier, notify, request, shield};
+use crate::passed_arguments::separate_passed_arguments;
 
 const ABOUT: &str = "Asks you before a sandbox may reach the network.
 
@@ -22,6 +23,8 @@ Examples:
   terok-clearance clearance              the same as a line prompt
   terok-clearance notifier               the same as popups on your desktop
   terok-clearance clearance --json       the same for programs: one JSON object per line
+  terok-clearance doctor                 check what this host needs, and how to get it
+  terok-clearance status                 show what is guarded now
   terok-clearance list                   list the pending questions with their ids
   terok-clearance allow web:17           answer one question
   terok-clearance log --since 2h         show what happened: questions, answers, connections
@@ -37,7 +40,7 @@ Exit status:
        no such sandbox; `log --verify`: a line was changed or removed
   4    `allow`, `deny`: already answered; `request`: not decided yet
   5    `list`, `rules`: a hub does not list its questions or rules; `request`: nothing was asked
-  69   no hub or no notifier, or it does not reply
+  69   no hub or no notifier, or it does not reply; `status`: a hub does not answer
   70   internal error: a bug, please report it
   75   `reader`: another program listens to the packet log; `notifier`: another one runs
   125  `run` itself failed; otherwise `run` has the status of its command
@@ -58,6 +61,7 @@ Environment:
                      CLICOLOR=0 and TERM=dumb: none; otherwise colours on a terminal
   HOME, PATH         unset: your home directory in /etc/passwd, the usual directories
   RUST_LOG           log filter, such as `debug` or `hub=trace,warn`; overrides -v
+  JOURNAL_STREAM     set by systemd; if it means standard error, the log goes to the journal
   TEROK_CLEARANCE_NOTIFY_EVENTS
                      popups of `notifier`: see its help
   TEROK_CLEARANCE_HOTKEY
@@ -164,6 +168,16 @@ const NOTIFIER_PROGRAM_NAME: &str = "terok-clearance-notifier";
 const REQUEST_PROGRAM_NAME: &str = "clearance-request";
 const SHIELD_PROGRAM_NAME: &str = "terok-shield";
 
+/// All names by which the program can be called, but for those of readers.
+pub(crate) const PROGRAM_NAMES: [&str; 6] = [
+    "terok-clearance",
+    HUB_PROGRAM_NAME,
+    NOTIFY_PROGRAM_NAME,
+    NOTIFIER_PROGRAM_NAME,
+    REQUEST_PROGRAM_NAME,
+    SHIELD_PROGRAM_NAME,
+];
+
 /// The commands of the Python program, including `install-service` from releases up to 0.6.
 const HUB_SUBCOMMANDS: [&str; 5] = [
     "notify",
@@ -178,6 +192,18 @@ Commands, arguments, output and exit statuses are those of the Python stack's pr
 name; `terok-clearance` has all commands.";
 
 impl ProgramName {
+    /// Returns the name in the journal.
+    pub(crate) const fn program(self) -> &'static str {
+        match self {
+            Self::Clearance => "terok-clearance",
+            Self::Hub => HUB_PROGRAM_NAME,
+            Self::Notify => NOTIFY_PROGRAM_NAME,
+            Self::Notifier => NOTIFIER_PROGRAM_NAME,
+            Self::Request => REQUEST_PROGRAM_NAME,
+            Self::Shield => SHIELD_PROGRAM_NAME,
+        }
+    }
+
     /// Returns the program name for the path by which the program was called.
     fn from_path(path: Option<&OsString>) -> Self {
         match path.and_then(|path| Path::new(path).file_name()?.to_str()) {
@@ -197,7 +223,7 @@ const PYTHON_READER_NAMES: [&str; 3] = ["nflog-reader.py", "nflog_reader.py", "n
 
 /// Parses `args`. The first argument is the name of the program.
 pub fn parse_args(args: Vec<OsString>) -> Result<CliArgs, UsageError> {
-    let args = rewrite_python_reader_args(args);
+    let args = separate_passed_arguments(rewrite_python_reader_args(args));
     let name = ProgramName::from_path(args.first());
     // `--json` and `--color` are found before parsing, because the format of parser errors depends
     // on both.

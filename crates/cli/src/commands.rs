@@ -11,8 +11,11 @@ pub mod clearance;
 pub mod completions;
 pub mod config;
 mod confirm;
+pub mod container_supervisor;
 pub mod demo;
+pub mod doctor;
 pub mod explain;
+pub mod hook;
 pub mod install_service;
 mod kept_project;
 pub mod list;
@@ -20,6 +23,8 @@ pub mod log;
 pub mod man;
 pub mod notifier;
 pub mod notify;
+pub mod oci_runtime;
+pub mod podman;
 pub mod preview;
 pub mod profile;
 pub mod reader;
@@ -29,10 +34,13 @@ pub mod rules;
 pub mod run;
 pub mod serve;
 pub mod serve_verdict;
+pub mod setup;
 pub mod shield;
 pub mod simple_clearance;
+pub mod status;
 pub mod supervise;
 pub mod tui;
+pub mod uninstall;
 pub mod watch;
 
 use clap::Subcommand;
@@ -64,6 +72,10 @@ pub enum CliCommand {
     #[command(display_order = 82, long_about = config::ABOUT)]
     Config(config::Args),
 
+    /// Supervise a container that a hook announces.
+    #[command(hide = true, long_about = container_supervisor::ABOUT)]
+    ContainerSupervisor(container_supervisor::Args),
+
     /// Show a packet's path to an answer, in private namespaces.
     #[command(display_order = 10)]
     Demo(demo::Args),
@@ -80,11 +92,23 @@ pub enum CliCommand {
     #[command(hide = true)]
     DemoProgram(demo::WorkloadArgs),
 
+    /// Check what this host needs, each with the command that fixes it.
+    #[command(display_order = 83, long_about = doctor::ABOUT)]
+    Doctor(doctor::Args),
+
+    /// Tries the kernel out for `doctor`.
+    #[command(hide = true)]
+    DoctorProbe(doctor::ProbeArgs),
+
     /// Say what the rules of a sandbox do with a destination, and why.
     #[command(display_order = 38, long_about = explain::ABOUT)]
     Explain(explain::Args),
 
-    /// Install systemd units, as releases up to 0.6 did.
+    /// Guard a container that is about to start, as its OCI hook.
+    #[command(hide = true, long_about = hook::ABOUT)]
+    Hook(hook::Args),
+
+    /// Install the systemd units of the classic hub, as releases up to 0.6 did.
     #[command(hide = true)]
     InstallService(install_service::Args),
 
@@ -107,6 +131,14 @@ pub enum CliCommand {
     /// Show a notification, and print the chosen action.
     #[command(display_order = 80, long_about = notify::ABOUT)]
     Notify(notify::Args),
+
+    /// Run an OCI runtime with the hooks, for Docker and nerdctl.
+    #[command(hide = true, long_about = oci_runtime::ABOUT)]
+    OciRuntime(oci_runtime::Args),
+
+    /// Start podman's containers default-deny, and ask what they may reach.
+    #[command(display_order = 21, long_about = podman::ABOUT)]
+    Podman(podman::Args),
 
     /// Print the firewall rules of a sandbox in nft syntax.
     #[command(display_order = 40, long_about = preview::ABOUT)]
@@ -143,6 +175,10 @@ pub enum CliCommand {
     #[command(display_order = 70, long_about = serve_verdict::ABOUT)]
     ServeVerdict(serve_verdict::Args),
 
+    /// Set this host up: hooks of containers, systemd units, completions, manual pages.
+    #[command(display_order = 72, long_about = setup::ABOUT)]
+    Setup(setup::Args),
+
     /// Manage the firewall of podman containers, as `terok-shield` does.
     #[command(display_order = 55, long_about = shield::ABOUT)]
     Shield(shield::Args),
@@ -151,6 +187,10 @@ pub enum CliCommand {
     #[command(display_order = 35, long_about = simple_clearance::ABOUT)]
     SimpleClearance(simple_clearance::Args),
 
+    /// Show what is guarded now.
+    #[command(display_order = 30, long_about = status::ABOUT)]
+    Status(status::Args),
+
     /// Guard an existing network namespace, such as that of a rootless container.
     #[command(display_order = 50)]
     Supervise(supervise::Args),
@@ -158,6 +198,10 @@ pub enum CliCommand {
     /// Answer the questions of every sandbox in full screen.
     #[command(display_order = 25, long_about = tui::ABOUT)]
     Tui(tui::Args),
+
+    /// Take away what `setup` has installed.
+    #[command(display_order = 73, long_about = uninstall::ABOUT)]
+    Uninstall(uninstall::Args),
 
     /// Print the version.
     #[command(display_order = 92)]
@@ -182,6 +226,8 @@ impl CliCommand {
 
             Self::Config(args) => config::perform(args, context),
 
+            Self::ContainerSupervisor(args) => container_supervisor::perform(&args, context),
+
             Self::Demo(args) => demo::perform(args, context),
 
             Self::Deny(args) => answer::perform(args, Action::Deny, context),
@@ -190,9 +236,15 @@ impl CliCommand {
 
             Self::DemoProgram(_) => demo::perform_workload(),
 
+            Self::Doctor(args) => doctor::perform(args, context),
+
+            Self::DoctorProbe(_) => doctor::perform_probe(context),
+
             Self::Explain(args) => explain::perform(args, context),
 
-            Self::InstallService(args) => install_service::perform(&args),
+            Self::Hook(args) => hook::perform(&args, context),
+
+            Self::InstallService(args) => install_service::perform(&args, context),
 
             Self::List(args) => list::perform(args, context),
 
@@ -203,6 +255,10 @@ impl CliCommand {
             Self::Notifier(args) => notifier::perform(args, context),
 
             Self::Notify(args) => notify::perform(args, context),
+
+            Self::OciRuntime(args) => oci_runtime::perform(args, context),
+
+            Self::Podman(args) => podman::perform(args, context),
 
             Self::Preview(args) => preview::perform(args, context),
 
@@ -221,13 +277,19 @@ impl CliCommand {
 
             Self::ServeVerdict(args) => serve_verdict::perform(args, context),
 
+            Self::Setup(args) => setup::perform(&args, context),
+
             Self::Shield(args) => shield::perform(args, context),
 
             Self::SimpleClearance(args) => simple_clearance::perform(args, context),
 
+            Self::Status(args) => status::perform(args, context),
+
             Self::Supervise(args) => supervise::perform(args, context),
 
             Self::Tui(args) => tui::perform(args, context),
+
+            Self::Uninstall(args) => uninstall::perform(&args, context),
 
             Self::Version => {
                 let version = env!("CARGO_PKG_VERSION");
@@ -247,9 +309,11 @@ impl CliCommand {
     /// Returns the log level without `-v`: services log each step, other commands only problems.
     pub(crate) const fn default_log_level(&self) -> LevelFilter {
         match self {
-            Self::Notifier(_) | Self::Serve(_) | Self::ServeVerdict(_) | Self::Supervise(_) => {
-                LevelFilter::INFO
-            }
+            Self::ContainerSupervisor(_)
+            | Self::Notifier(_)
+            | Self::Serve(_)
+            | Self::ServeVerdict(_)
+            | Self::Supervise(_) => LevelFilter::INFO,
             Self::Reader(args) => args.log_level(),
             Self::Run(args) => args.log_level(),
             _ => LevelFilter::WARN,
@@ -263,12 +327,17 @@ impl CliCommand {
             Self::Completions(_)
                 | Self::DemoInternet(_)
                 | Self::DemoProgram(_)
+                | Self::DoctorProbe(_)
+                | Self::Hook(_)
                 | Self::InstallService(_)
                 | Self::Man(_)
+                | Self::OciRuntime(_)
                 | Self::Reader(_)
                 | Self::Serve(_)
                 | Self::ServeVerdict(_)
+                | Self::Setup(_)
                 | Self::Supervise(_)
+                | Self::Uninstall(_)
                 | Self::Version
         )
     }
@@ -277,33 +346,42 @@ impl CliCommand {
     pub(crate) const fn without_json(&self) -> Option<&'static str> {
         match self {
             Self::Completions(_) => Some("completions"),
+            Self::ContainerSupervisor(_) => Some("container-supervisor"),
+            Self::Hook(_) => Some("hook"),
             Self::InstallService(_) => Some("install-service"),
             Self::Man(_) => Some("man"),
             Self::Notifier(_) => Some("notifier"),
+            Self::OciRuntime(_) => Some("oci-runtime"),
             Self::Reader(_) => Some("reader"),
             Self::Serve(_) => Some("serve"),
             Self::ServeVerdict(_) => Some("serve-verdict"),
             Self::Shield(args) => args.without_json(),
             Self::DemoInternet(_) => Some("demo-internet"),
             Self::DemoProgram(_) => Some("demo-program"),
+            Self::DoctorProbe(_) => Some("doctor-probe"),
             Self::Allow(_)
             | Self::Bypass(_)
             | Self::Clearance(_)
             | Self::Config(_)
             | Self::Demo(_)
             | Self::Deny(_)
+            | Self::Doctor(_)
             | Self::Explain(_)
             | Self::List(_)
             | Self::Log(_)
             | Self::Notify(_)
+            | Self::Podman(_)
             | Self::Preview(_)
             | Self::Profile(_)
             | Self::Revoke(_)
             | Self::Rules(_)
             | Self::Request(_)
             | Self::Run(_)
+            | Self::Setup(_)
             | Self::SimpleClearance(_)
+            | Self::Status(_)
             | Self::Supervise(_)
+            | Self::Uninstall(_)
             // `tui` refuses it with another hint.
             | Self::Tui(_)
             | Self::Version

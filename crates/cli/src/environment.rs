@@ -7,6 +7,8 @@
 )]
 
 mod color_variables;
+mod container_paths;
+mod hook_dirs;
 mod shield_paths;
 
 use std::ffi::OsString;
@@ -15,10 +17,14 @@ use std::io::{self, ErrorKind, IsTerminal as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
+use terok_clearance::service::is_journal_stream;
+
 use crate::args::ColorChoice;
 use crate::output::StreamColors;
 
 use color_variables::ColorVariables;
+
+pub use hook_dirs::HookDirs;
 
 /// The runtime directory cannot be used for sockets.
 #[derive(Debug, thiserror::Error)]
@@ -49,10 +55,11 @@ pub struct UserEnvironment {
     home: PathBuf,
     config_dir: PathBuf,
     state_dir: PathBuf,
+    data_home: PathBuf,
     log_filter: Option<String>,
     color: ColorVariables,
     color_variable: Option<&'static str>,
-    logs_to_journal: bool,
+    journal_stream: Option<String>,
     search_path: OsString,
     shield_state_dir: Option<PathBuf>,
     shield_config_dir: Option<PathBuf>,
@@ -99,6 +106,7 @@ impl UserEnvironment {
                 .unwrap_or_else(|| home.join(otherwise))
                 .join("terok-clearance")
         };
+        let data_home = directory("XDG_DATA_HOME").unwrap_or_else(|| home.join(".local/share"));
         Self {
             config_dir: under("XDG_CONFIG_HOME", ".config"),
             state_dir: under("XDG_STATE_HOME", ".local/state"),
@@ -106,17 +114,16 @@ impl UserEnvironment {
             log_filter: text("RUST_LOG"),
             color: ColorVariables::read(&set),
             color_variable: ColorVariables::first_set(&set),
-            logs_to_journal: set("JOURNAL_STREAM").is_some(),
+            journal_stream: text("JOURNAL_STREAM"),
             search_path: set("PATH").unwrap_or_else(|| DEFAULT_SEARCH_PATH.into()),
             shield_state_dir: set("TEROK_SHIELD_STATE_DIR").map(PathBuf::from),
             shield_config_dir: set("TEROK_SHIELD_CONFIG_DIR").map(PathBuf::from),
             shield_data_dir: match (directory("TEROK_ROOT"), uid) {
                 (Some(root), _) => root.join("shield"),
                 (None, 0) => PathBuf::from("/var/lib/terok/shield"),
-                (None, _) => directory("XDG_DATA_HOME")
-                    .unwrap_or_else(|| home.join(".local/share"))
-                    .join("terok/shield"),
+                (None, _) => data_home.join("terok/shield"),
             },
+            data_home,
             home,
             session_bus_address: set("DBUS_SESSION_BUS_ADDRESS"),
             // An empty value means no popups, unlike an unset variable.
@@ -175,6 +182,11 @@ impl UserEnvironment {
     /// Returns the directory of persistent state.
     pub fn state_dir(&self) -> &Path {
         &self.state_dir
+    }
+
+    /// Returns the directory of the data of all programs, `XDG_DATA_HOME`.
+    pub fn data_home(&self) -> &Path {
+        &self.data_home
     }
 
     /// Returns `PATH`, or the usual directories without it.
@@ -276,9 +288,11 @@ impl UserEnvironment {
         self.log_filter.as_deref()
     }
 
-    /// Returns `true` if standard error goes to the journal, which adds the time.
-    pub(crate) const fn logs_to_journal(&self) -> bool {
-        self.logs_to_journal
+    /// Returns `true` if standard error goes to the journal of systemd, `JOURNAL_STREAM`. The
+    /// variable alone may be inherited from a service.
+    pub(crate) fn logs_to_journal(&self) -> bool {
+        let stream = self.journal_stream.as_deref();
+        stream.is_some_and(|stream| is_journal_stream(stream, io::stderr()))
     }
 
     /// Returns the variable that decides about colours, if one is set.

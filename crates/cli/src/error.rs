@@ -10,6 +10,7 @@ use std::sync::Arc;
 use demo::DemoError;
 use desktop::notifier::{ActionKey, DesktopError};
 use desktop::{NotifierLockError, PopupDesktopError};
+use host_setup::{ClassicUnitsError, HookProgramError, HostSetupError, UnitProgramError};
 use hub::HubServeError;
 use operator::script::SelectSandboxError;
 use reader::NflogOwner;
@@ -26,6 +27,7 @@ use terok_clearance::client::{AnswerError, HubError};
 use terok_clearance::socket::SocketBindError;
 use terok_clearance::varlink::VarlinkServeError;
 
+use crate::commands::podman::PodmanCommandError;
 use crate::commands::profile::RunProfileError;
 use crate::commands::request::RequestCommandError;
 use crate::commands::run::{ApproverProgramError, EnvFileError, TrustedFileRefusal};
@@ -107,9 +109,32 @@ pub enum CommandError {
     /// `demo` failed.
     #[error(transparent)]
     Demo(#[from] DemoError),
-    /// `install-service` is not supported.
-    #[error("install-service is not supported; nothing was installed")]
-    InstallService,
+    /// The units of the classic hub were not installed.
+    #[error(transparent)]
+    ClassicUnits(#[from] ClassicUnitsError),
+    /// The program of `install-service` cannot be written in a unit.
+    #[error("cannot install a unit with this program")]
+    UnitProgram(#[from] UnitProgramError),
+    /// `setup` or `uninstall` was not begun or not finished.
+    #[error(transparent)]
+    HostSetup(#[from] HostSetupError),
+    /// The program must not be executed by hooks.
+    #[error("hooks and units cannot execute this program")]
+    HookProgram(#[from] HookProgramError),
+    /// Some steps of `setup` or `uninstall` failed.
+    #[error("{command} is not complete: {problems} of its steps need you, see above")]
+    SetupProblems {
+        /// The name of the command.
+        command: &'static str,
+        /// The number of the steps.
+        problems: usize,
+    },
+    /// Guarded containers run.
+    #[error("guarded containers are running: {}", supervisors.join(", "))]
+    RunningSupervisors {
+        /// The units or sockets of their supervisors.
+        supervisors: Vec<String>,
+    },
     /// Another `notifier` runs.
     #[error(transparent)]
     NotifierLock(#[from] NotifierLockError),
@@ -164,6 +189,9 @@ pub enum CommandError {
     /// The program of `run --approver` is not executed.
     #[error("cannot use the approver")]
     Approver(#[from] ApproverProgramError),
+    /// `podman` did not start a container.
+    #[error(transparent)]
+    Podman(#[from] PodmanCommandError),
     /// `request` failed.
     #[error(transparent)]
     Request(#[from] RequestCommandError),

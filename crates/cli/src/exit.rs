@@ -21,6 +21,7 @@ use settings_errors::{
     explain_organisation_file, explain_record, explain_rule_store, explain_run_profile,
     explain_user_settings,
 };
+use setup_errors::explain_setup;
 use shield_errors::shield_hints;
 
 use crate::args::{ProgramName, UsageError};
@@ -33,6 +34,7 @@ use crate::{CommandContext, CommandError, UserEnvironment};
 
 mod rule_errors;
 mod settings_errors;
+mod setup_errors;
 mod shield_errors;
 
 pub(crate) use rule_errors::revocations_status;
@@ -249,13 +251,12 @@ fn explain(error: &CommandError) -> (CommandStatus, Vec<String>) {
         CommandError::Demo(DemoError::BuildSandbox(source)) => {
             advise(CommandStatus::FAILURE, source.advice().as_slice())
         }
-        CommandError::InstallService => advise(
-            CommandStatus::USAGE,
-            &[
-                "`terok-clearance run` and `supervise` start a hub for each sandbox",
-                "for the classic hub, write units that start `serve` and `serve-verdict`",
-            ],
-        ),
+        CommandError::ClassicUnits(_)
+        | CommandError::UnitProgram(_)
+        | CommandError::HostSetup(_)
+        | CommandError::HookProgram(_)
+        | CommandError::SetupProblems { .. }
+        | CommandError::RunningSupervisors { .. } => explain_setup(error),
         CommandError::NotifierLock(NotifierLockError::Held { .. }) => advise(
             CommandStatus::RESOURCE_BUSY,
             &["it asks for every sandbox; end it first to start another one"],
@@ -283,6 +284,7 @@ fn explain(error: &CommandError) -> (CommandStatus, Vec<String>) {
         | CommandError::RunNetworkHelper(_)
         | CommandError::Proxy(_)
         | CommandError::EnvFile(_) => advise(CommandStatus::USAGE, run_usage_hints(error)),
+        CommandError::Podman(error) => (CommandStatus::RUN_FAILED, error.hints()),
         CommandError::ReadRecord(error) => explain_record(error),
         CommandError::Service(_) => advise(CommandStatus::INTERNAL, &[]),
         CommandError::Shield(error) => advise(CommandStatus::FAILURE, shield_hints(error)),

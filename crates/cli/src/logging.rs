@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The log on standard error.
+//! The log on standard error, or in the journal of systemd.
 
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use terok_clearance::service::{LogOptions, configure_logging_to};
+use terok_clearance::service::{JournalOptions, LogOptions, configure_logging_to};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
@@ -29,6 +29,8 @@ struct HeldLines {
 
 /// Starts the log with the filter in `RUST_LOG`, else with the command's level raised by each `-v`.
 ///
+/// Under systemd, whose journal is standard error, records become entries with fields.
+///
 /// A full-screen command logs only if standard error is not a terminal. If a terminal shows another
 /// program, the lines for that terminal are held.
 pub(crate) fn init(
@@ -49,7 +51,10 @@ pub(crate) fn init(
         Some(Err(error)) => wrong = Some(error),
     }
     options.ansi = colors.stderr;
-    options.timestamps = !environment.logs_to_journal();
+    if environment.logs_to_journal() {
+        options.timestamps = false;
+        options.journal = Some(JournalOptions::new(cli.name.program()));
+    }
     if cli.command.shows_other_output() && is_terminal {
         configure_logging_to(options, HeldLogWriter(Arc::clone(&held.0)))?;
     } else {

@@ -200,6 +200,7 @@ fn help_has_descriptions_and_examples() {
         "bypass",
         "clearance",
         "deny",
+        "doctor",
         "explain",
         "list",
         "log",
@@ -213,6 +214,7 @@ fn help_has_descriptions_and_examples() {
         "serve",
         "serve-verdict",
         "shield",
+        "status",
         "tui",
         "watch",
     ] {

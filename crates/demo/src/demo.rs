@@ -108,6 +108,7 @@ impl PreparedDemo {
                 init.try_clone().map_err(DemoError::OpenSandbox)?,
             ),
             gateway: Some(gateway),
+            asks_loopback: false,
             policy: DialedPolicy::default(),
             requests: None,
             approver: None,

@@ -13,4 +13,6 @@ mod popup_desktop;
 pub mod popups;
 
 pub use notifier_lock::{NotifierLock, NotifierLockError};
-pub use popup_desktop::{BackgroundPopups, PopupDesktop, PopupDesktopConfig, PopupDesktopError};
+pub use popup_desktop::{
+    BackgroundPopups, ICON_NAME, ICON_SVG, PopupDesktop, PopupDesktopConfig, PopupDesktopError,
+};

@@ -16,7 +16,10 @@ pub(crate) mod text_limits;
 use std::convert::Infallible;
 
 pub use callback::{CallbackNotifier, InvokeError};
-pub use dbus::{DbusConnectError, DbusNotifier, DesktopError, DesktopSession};
+pub use dbus::{
+    DbusConnectError, DbusNotifier, DesktopError, DesktopSession, NotificationServiceInfo,
+    NotificationServiceState, query_notification_service,
+};
 pub use lifecycle::SandboxLifecycle;
 pub use notification::{
     ActionKey, ContainerIdentity, Notification, NotificationAction, NotificationActionError,

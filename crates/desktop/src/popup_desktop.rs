@@ -180,8 +180,10 @@ fn bus_session(config: &PopupDesktopConfig) -> Result<DesktopSession, PopupDeskt
     Ok(DesktopSession::new(address, APP_NAME))
 }
 
-const ICON_NAME: &str = "terok-symbolic";
-const ICON_SVG: &str = include_str!("popup_desktop/icon.svg");
+/// The name of the popups' icon in an icon theme.
+pub const ICON_NAME: &str = "terok-symbolic";
+/// The icon as SVG, for hosts whose theme does not have it.
+pub const ICON_SVG: &str = include_str!("popup_desktop/icon.svg");
 
 /// Returns the name of the theme's icon if it is installed, else the URL of a copy of our own.
 fn resolve_icon(runtime: &Path) -> String {

@@ -53,7 +53,7 @@ use udp::UdpFlows;
 const TICK: Duration = Duration::from_millis(500);
 /// Time that connections stay held after the last operator left: one may be about to come back.
 const ANSWERER_GRACE: Duration = Duration::from_secs(5);
-/// The same after the start, when no operator is expected: one may be about to find the hub.
+/// The same after the start, when no operator is expected.
 const UNEXPECTED_ANSWERER_GRACE: Duration = Duration::from_secs(1);
 /// Maximum connections that are being dialed.
 const MAX_DIALS: usize = 4_096;
@@ -116,7 +116,6 @@ pub struct EgressEngine<P, N, D, S> {
     buffer: Box<[u8]>,
 }
 
-/// The result of a task.
 #[derive(Debug)]
 enum TaskEnd {
     TcpDialed {
@@ -164,7 +163,7 @@ pub(crate) struct ZonedDest {
 
 impl<P: EgressPolicy, N: NameLookup, D: DialSockets, S: EgressSink> EgressEngine<P, N, D, S> {
     /// Creates the engine of a gateway.
-    pub fn new(sockets: EgressSockets, config: EgressConfig<P, N, D, S>) -> Self {
+    pub fn new(mut sockets: EgressSockets, config: EgressConfig<P, N, D, S>) -> Self {
         let EgressConfig {
             policy,
             rules_changed,
@@ -186,8 +185,7 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets, S: EgressSink> EgressEngine
         } else {
             UNEXPECTED_ANSWERER_GRACE
         };
-        let is_unanswered = *answerers.borrow_and_update() == 0;
-        let operator_due = is_unanswered.then(|| deadline(grace));
+        let operator_due = (*answerers.borrow_and_update() == 0).then(|| deadline(grace));
         let dialer = Arc::new(Dialer {
             policy: Arc::clone(&policy),
             lookup,
@@ -195,8 +193,13 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets, S: EgressSink> EgressEngine
             proxy,
             own_names: forwarder.own_names.clone(),
         });
+        let names = Arc::new(NameServer::new(forwarder, Arc::clone(&dialer)));
+        let mut dns_streams = JoinSet::new();
+        if let Some(loopback) = sockets.loopback.take() {
+            dns_streams.spawn(loopback.serve(Arc::clone(&names)));
+        }
         Self {
-            names: Arc::new(NameServer::new(forwarder, Arc::clone(&dialer))),
+            names,
             dialer,
             sockets,
             policy,
@@ -219,7 +222,7 @@ impl<P: EgressPolicy, N: NameLookup, D: DialSockets, S: EgressSink> EgressEngine
             tasks: JoinSet::new(),
             lookups: JoinSet::new(),
             relays: JoinSet::new(),
-            dns_streams: JoinSet::new(),
+            dns_streams,
             pings: JoinSet::new(),
             next_tick: None,
             accept_after: None,

@@ -15,6 +15,8 @@ use netns::transparent::{
 use netns::{EnterError, SocketSpec};
 use tokio::net::TcpListener;
 
+use crate::LoopbackDns;
+
 /// The sockets of a gateway.
 #[derive(Debug)]
 pub struct GatewaySockets {
@@ -35,6 +37,15 @@ pub struct EgressSockets {
     pub(crate) tcp: FamilySockets<TcpListener>,
     pub(crate) dns: FamilySockets<TcpListener>,
     pub(crate) udp: FamilySockets<TransparentUdpSocket>,
+    pub(crate) loopback: Option<LoopbackDns>,
+}
+
+impl EgressSockets {
+    /// Adds a name server at the loopback address of the sandbox.
+    #[must_use]
+    pub fn with_loopback(self, loopback: Option<LoopbackDns>) -> Self {
+        Self { loopback, ..self }
+    }
 }
 
 /// A socket for each IP version.
@@ -107,6 +118,7 @@ impl GatewaySockets {
                     v4: bind(udp4, GATEWAY_V4.into())?,
                     v6: udp6.map(|v6| bind(v6, GATEWAY_V6.into())).transpose()?,
                 },
+                loopback: None,
             },
         })
     }

@@ -24,6 +24,7 @@ mod gateway_sockets;
 mod held_connections;
 mod hold_limit;
 mod live_connections;
+mod loopback_dns;
 mod name_server;
 pub mod packet_build;
 pub mod ping;
@@ -46,6 +47,7 @@ pub use hold_limit::{HoldLimit, HoldLimitError};
 pub use live_connections::{
     ClosedConnection, ConnectionEnd, DialedConnection, LiveConnection, LiveConnections,
 };
+pub use loopback_dns::LoopbackDns;
 pub use policy::{
     AddressVerdict, EgressNotice, EgressPolicy, EgressQuestion, EgressSink, EgressVerdict,
     HeldCount, RuleTag,

@@ -1,16 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The hub: ledger, fan-out and enforcer behind one lock.
 
+mod options;
 mod pending;
 mod restored;
+mod status;
 
-pub use restored::{QuestionJournal, RestoredQuestions};
-
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use terok_clearance::varlink::FrameWriter;
-use terok_clearance::wire::clearance1::Clearance1Dialect;
 use terok_clearance::wire::clearance2::{
     BypassReply, ExplainParameters, ExplainReply, ListedRule, RevokeReply, RuleCallError,
 };
@@ -24,12 +22,16 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::event_frames::{ClearanceInterface, HubEvent};
-use crate::fanout::{EventFanout, FlushStatus, MAX_BACKLOG_BYTES, SubscriberId};
+use crate::fanout::{EventFanout, FlushStatus, SubscriberId};
 use crate::ledger::{
-    Claim, ClaimError, ClaimReceipt, Ledger, LedgerQuestion, MAX_PENDING, QuestionTriple,
-    RequestedScope, RuleSweep, SettledClaim, WithdrawnQuestion,
+    Claim, ClaimError, ClaimReceipt, Ledger, LedgerQuestion, QuestionTriple, RequestedScope,
+    RuleSweep, SettledClaim, WithdrawnQuestion,
 };
 use crate::scope_support::{ScopeOffer, ScopeSupport};
+
+pub use options::HubOptions;
+pub use restored::{QuestionJournal, RestoredQuestions};
+pub use status::HubDescription;
 
 /// Applies decisions to a firewall.
 pub trait DecisionEnforcer: Send + Sync + 'static {
@@ -114,34 +116,6 @@ impl<E: DecisionEnforcer> DecisionEnforcer for Arc<E> {
     }
 }
 
-/// Options of a hub.
-#[derive(Debug, Clone, Copy)]
-pub struct HubOptions {
-    /// The event format for clients of `org.terok.Clearance1`.
-    pub dialect: Clearance1Dialect,
-    /// `true` for the hub of one sandbox: a `shield` event then applies to every question, because
-    /// the Python stack names the sandbox differently in `shield` events and in questions.
-    pub single_sandbox: bool,
-    /// Maximum pending questions.
-    pub max_pending: usize,
-    /// Maximum backlog of a subscriber in bytes; a slower subscriber skips events.
-    pub max_backlog_bytes: usize,
-    /// Time-out of the enforcer for one claim.
-    pub enforce_timeout: Duration,
-}
-
-impl Default for HubOptions {
-    fn default() -> Self {
-        Self {
-            dialect: Clearance1Dialect::default(),
-            single_sandbox: false,
-            max_pending: MAX_PENDING,
-            max_backlog_bytes: MAX_BACKLOG_BYTES,
-            enforce_timeout: Duration::from_secs(15),
-        }
-    }
-}
-
 /// A ledger with its subscribers and its enforcer.
 #[derive(Debug)]
 pub struct Hub<E> {
@@ -154,6 +128,8 @@ pub struct Hub<E> {
     panicked: CancellationToken,
     /// The number of connected subscribers that answer.
     answerers: watch::Sender<usize>,
+    description: OnceLock<HubDescription>,
+    since: Timestamp,
 }
 
 #[derive(Debug)]
@@ -163,6 +139,8 @@ struct HubState {
     evicted_count: u64,
     question_ends: watch::Sender<u64>,
     journal: Option<Box<dyn QuestionJournal>>,
+    /// The state of the firewall that a reader reported last.
+    shield: Option<ShieldState>,
 }
 
 /// An error of an answer: no effect.
@@ -202,6 +180,7 @@ impl<E: DecisionEnforcer> Hub<E> {
             evicted_count: 0,
             question_ends: watch::Sender::new(0),
             journal,
+            shield: None,
         };
         Arc::new(Self {
             enforcer,
@@ -210,6 +189,8 @@ impl<E: DecisionEnforcer> Hub<E> {
             enforcements: Mutex::new(JoinSet::new()),
             panicked: CancellationToken::new(),
             answerers: watch::Sender::new(0),
+            description: OnceLock::new(),
+            since: Timestamp::now(),
         })
     }
 
@@ -551,6 +532,7 @@ impl HubState {
                 state,
                 dossier,
             } => {
+                self.shield = Some(state);
                 if state != ShieldState::Up {
                     let withdrawn = if single_sandbox {
                         self.ledger.withdraw_all()

@@ -25,7 +25,8 @@ mod scope_support;
 mod serve;
 
 pub use hub::{
-    DecisionEnforcer, Hub, HubDecideError, HubOptions, QuestionJournal, RestoredQuestions,
+    DecisionEnforcer, Hub, HubDecideError, HubDescription, HubOptions, QuestionJournal,
+    RestoredQuestions,
 };
 pub use ledger::Claim;
 pub use scope_support::{ScopeOffer, ScopeSupport};

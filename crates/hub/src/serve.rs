@@ -171,6 +171,10 @@ impl<E: DecisionEnforcer> VarlinkService for ClearanceService<E> {
                     let decisions = self.hub.recent_decisions(limit);
                     replies.send(&clearance2::HistoryReply { decisions }).await
                 }
+                Ok(clearance2::Clearance2Method::Status) => {
+                    let status = self.hub.status();
+                    replies.send(&clearance2::StatusReply { status }).await
+                }
                 Ok(
                     method @ (clearance2::Clearance2Method::Rules
                     | clearance2::Clearance2Method::Revoke(_)

@@ -9,6 +9,7 @@
 mod capability_holder;
 mod enter_error;
 pub mod gateway;
+mod inherited_fds;
 pub mod link;
 pub mod netlink;
 mod netns_ref;
@@ -29,11 +30,12 @@ pub use capability_holder::{
     CapabilityAccess, CapabilityHolder, NetworkCapability, find_capability_holder, is_runtime_init,
 };
 pub use enter_error::{EnterError, EnterStep};
+pub use inherited_fds::adopt_inherited_fds;
 pub use netns_ref::{NamespaceFiles, NetnsRef, SocketSpec, set_packet_mark};
 pub use parent_death::kill_on_parent_exit;
 pub use pollable_fd::PollableFd;
 pub use process::ProcessHandle;
-pub use process_file::read_process_file;
+pub use process_file::{read_file_in_root, read_process_file};
 pub use route_watcher::RouteWatcher;
 pub use sandbox_processes::{SandboxProcesses, SearchRoot};
 pub use search_path::{find_program, find_program_in, find_protected_program};

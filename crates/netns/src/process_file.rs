@@ -3,6 +3,8 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read as _};
+use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
 use rustix::io::Errno;
@@ -23,6 +25,17 @@ pub fn read_process_file(process: &ProcessHandle, path: &str, limit: u64) -> io:
     if !process.is_alive() {
         return Err(Errno::SRCH.into()); // the number may have been reused
     }
+    read_below(&root, path, limit)
+}
+
+/// Reads at most `limit` bytes of the regular file at `path`, in the root directory `root` of a
+/// container; see [`read_process_file`].
+pub fn read_file_in_root(root: &Path, path: &str, limit: u64) -> io::Result<Vec<u8>> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    read_below(&openat(CWD, root, flags, Mode::empty())?, path, limit)
+}
+
+fn read_below(root: &OwnedFd, path: &str, limit: u64) -> io::Result<Vec<u8>> {
     let file = openat2(
         root,
         path,

@@ -107,6 +107,26 @@ pub(crate) fn open_socket([domain, kind, protocol]: [i32; 3]) -> io::Result<Owne
     }
 }
 
+/// Takes over a descriptor that was inherited, and closes it on `exec`; `EBADF` if `number` is not
+/// open, or one of the standard streams.
+pub(crate) fn adopt_inherited(number: i32) -> io::Result<OwnedFd> {
+    if number <= libc::STDERR_FILENO {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    #[expect(
+        unsafe_code,
+        reason = "an inherited descriptor is known by its number only"
+    )]
+    // SAFETY: F_SETFD touches no memory. It fails unless the number is open, and then the caller
+    // of `adopt_inherited_fd` promises that no other code of this process owns it.
+    unsafe {
+        if libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(OwnedFd::from_raw_fd(number))
+    }
+}
+
 /// Converts an open netlink socket to `netlink-sys`'s type, whose only constructor is unsafe.
 pub(crate) fn into_netlink_socket(fd: OwnedFd) -> Socket {
     #[expect(unsafe_code, reason = "netlink_sys::Socket offers only FromRawFd")]

@@ -9,7 +9,7 @@ use serde_json::Value;
 use terok_clearance::client::ProtocolVersion;
 use terok_clearance::wire::clearance2::{ContainerState, ExplainReply, ListedRule, Request};
 use terok_clearance::{
-    Action, ContainerId, Decision, Dest, DisplayText, RequestId, Scope, ShieldState,
+    Action, ContainerId, Decision, Dest, DisplayText, RequestId, Scope, ShieldState, Timestamp,
 };
 
 use crate::inbox::{HubId, Inbox, InboxChange, Row, RowEnd, RowNumber};
@@ -190,6 +190,15 @@ pub(crate) enum ScriptEvent<'a> {
         /// The hub's JSON object, with all texts made harmless for terminals.
         data: Value,
     },
+    /// What a hub serves.
+    Status(ScriptStatus<'a>),
+    /// The state of a unit of the service manager.
+    Unit {
+        unit: &'a DisplayText,
+        state: &'a DisplayText,
+    },
+    /// The end of a list of hubs.
+    Statuses { hubs: usize },
     /// A sandbox started or ended.
     Container {
         hub: String,
@@ -204,6 +213,42 @@ pub(crate) enum ScriptEvent<'a> {
         container: &'a ContainerId,
         state: ShieldState,
     },
+}
+
+/// What a hub serves. An absent value is unknown.
+#[derive(Serialize)]
+pub(crate) struct ScriptStatus<'a> {
+    pub(crate) hub: String,
+    /// The id in the path of a sandbox's own hub.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) sandbox: Option<DisplayText>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) name: Option<&'a DisplayText>,
+    /// Whether the hub answered in time.
+    pub(crate) answers: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) interface: Option<&'static str>,
+    /// The reason why it did not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) reason: Option<&'a DisplayText>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) supervisor: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) since: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) way: Option<&'a DisplayText>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) posture: Option<&'a DisplayText>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) pending: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) held: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) rules: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) answerers: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) published: Option<&'a [DisplayText]>,
 }
 
 /// A row of the inbox: the newest question, and a summary of all questions.
@@ -271,7 +316,7 @@ pub(crate) fn hub_state_event<'a>(
     }
 }
 
-const fn interface_name(version: ProtocolVersion) -> &'static str {
+pub(crate) const fn interface_name(version: ProtocolVersion) -> &'static str {
     match version {
         ProtocolVersion::Clearance1 => "org.terok.Clearance1",
         ProtocolVersion::Clearance2 => "org.terok.Clearance2",

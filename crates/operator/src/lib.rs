@@ -25,6 +25,7 @@ pub use answer_scope::{
     ScopeOverride, ScopeRefusal,
 };
 pub use session::{Session, SessionOptions};
+pub use text_wrap::wrap_lines;
 
 use tokio::task::JoinError;
 

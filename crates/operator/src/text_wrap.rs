@@ -28,7 +28,7 @@ pub(crate) fn pad_cell(text: &str, columns: usize) -> String {
 /// are indented by `indent`, or as their first one if that is more.
 ///
 /// A word that is wider stays whole, on a line of its own: names are copied.
-pub(crate) fn wrap_lines(text: &str, width: usize, indent: usize) -> String {
+pub fn wrap_lines(text: &str, width: usize, indent: usize) -> String {
     let mut wrapped = String::with_capacity(text.len());
     for line in text.split_inclusive('\n') {
         wrap_line(line, width, indent, &mut wrapped);

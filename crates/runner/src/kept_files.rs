@@ -11,15 +11,16 @@ use terok_clearance::{DisplayText, error_chain};
 pub struct KeptFiles {
     /// The operator's rule files.
     pub store: RuleStore,
-    /// The project of the run.
-    pub project: ProjectPath,
+    /// The project of the run; `None` for a sandbox of no project.
+    pub project: Option<ProjectPath>,
 }
 
 impl KeptFiles {
     fn read(&self, place: KeptPlace) -> Result<RuleFile, RuleStoreError> {
-        match place {
-            KeptPlace::Project => self.store.load_project(&self.project),
-            KeptPlace::Always => self.store.load_always(),
+        match (place, &self.project) {
+            (KeptPlace::Project, Some(project)) => self.store.load_project(project),
+            (KeptPlace::Project, None) => Ok(RuleFile::default()),
+            (KeptPlace::Always, _) => self.store.load_always(),
         }
     }
 
@@ -28,9 +29,13 @@ impl KeptFiles {
         place: KeptPlace,
         edit: impl FnOnce(&mut RuleFile) -> Result<(), RuleEditError>,
     ) -> Result<(), DisplayText> {
-        let edited = match place {
-            KeptPlace::Project => self.store.edit_project(&self.project, edit),
-            KeptPlace::Always => self.store.edit_always(edit),
+        let edited = match (place, &self.project) {
+            (KeptPlace::Project, Some(project)) => self.store.edit_project(project, edit),
+            (KeptPlace::Project, None) => {
+                let text = "the sandbox belongs to no project: choose another time";
+                return Err(DisplayText::new(text));
+            }
+            (KeptPlace::Always, _) => self.store.edit_always(edit),
         };
         edited.map_err(|error| error_chain(&error))
     }
@@ -75,7 +80,7 @@ mod tests {
         std::fs::set_permissions(directory.path(), permissions).unwrap();
         let files = KeptFiles {
             store: RuleStore::open(&directory.path().join("config")).unwrap(),
-            project: ProjectPath::find(directory.path()).unwrap(),
+            project: Some(ProjectPath::find(directory.path()).unwrap()),
         };
         let rule = |action, pattern: &str| KeptRule {
             action,

@@ -11,7 +11,7 @@ use netns::gateway::GatewayNetns;
 use netns::sandbox::{RunningSandbox, Sandbox};
 use netns::{ProcessHandle, SandboxProcesses};
 use record::AuditSandbox;
-use store::{RuleFileWatch, RuleStore};
+use store::{ProjectPath, RuleFileWatch, RuleStore};
 use supervisor::{
     DialedConfig, DialedStartError, DialedSupervisor, HostSockets, TraceEvent, TraceObserver,
 };
@@ -198,7 +198,9 @@ fn audit_sandbox(config: &RunConfig, container: &ContainerId, dossier: &Dossier)
     let kept = config.rules.kept.as_ref();
     AuditSandbox {
         name: dossier.get(&DisplayText::new("name")).cloned(),
-        project: kept.map(|kept| kept.project.display_text()),
+        project: kept
+            .and_then(|kept| kept.project.as_ref())
+            .map(ProjectPath::display_text),
         // The id is new with each run.
         run: None,
         ..AuditSandbox::new(container.clone())
@@ -226,17 +228,20 @@ fn start_supervisor(
     let uid = rustix::process::geteuid().as_raw();
     let by = DisplayText::new(&format!("uid {uid}"));
     let mut policy = config.rules.to_policy(Timestamp::now(), &by);
-    if let (Some(kept), Some(_)) = (&config.rules.kept, &gateway) {
+    let kept = config.rules.kept.as_ref();
+    let project = kept.and_then(|kept| kept.project.as_ref());
+    if let (Some(project), Some(_)) = (project, &gateway) {
         let own = config.state_dir.join(record::FILE_NAME);
         let first = config.records.first();
         let record = first.map_or(own, |record| record.path.clone());
-        policy.earlier = read_earlier_answers(&record, &kept.project);
+        policy.earlier = read_earlier_answers(&record, project);
     }
     let supervisor = DialedSupervisor::start(DialedConfig {
         container: identity.container,
         dossier: identity.dossier.into(),
         processes: SandboxProcesses::below_socket_broker(process),
         gateway,
+        asks_loopback: false,
         policy,
         requests: Some(requests),
         approver: config.approver.clone(),

@@ -50,7 +50,7 @@ pub struct StartRule {
 
 impl RunRules {
     /// Returns the rules for the supervisor, in force since `since`. `by` describes the operator.
-    pub(crate) fn to_policy(&self, since: Timestamp, by: &DisplayText) -> DialedPolicy {
+    pub fn to_policy(&self, since: Timestamp, by: &DisplayText) -> DialedPolicy {
         let rules = self.rules.iter().map(|rule| RuleSpec {
             pattern: rule.pattern.clone(),
             action: rule.action,

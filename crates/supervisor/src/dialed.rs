@@ -16,9 +16,10 @@ use std::sync::Arc;
 use egress::dial::DialSockets;
 use egress::publish::{PublishError, PublishSpec, PublishedPort, PublishedPorts, SandboxSockets};
 use egress::{
-    EgressConfig, EgressEngine, GatewaySockets, GatewaySocketsError, HoldLimit, ProxySettings,
+    EgressConfig, EgressEngine, GatewaySockets, GatewaySocketsError, HoldLimit, LoopbackDns,
+    ProxySettings,
 };
-use hub::Hub;
+use hub::{Hub, HubDescription};
 use names::{ForwarderConfig, NameLookup, StandInKey};
 use netns::gateway::GatewayNetns;
 use netns::{EnterError, SandboxProcesses, SocketSpec};
@@ -27,6 +28,7 @@ use reader::nflog::NflogBindError;
 use terok_clearance::nflog::{HELD_CONNECTIONS_GROUP, OTHER_PACKETS_GROUP};
 use terok_clearance::socket::{RuntimeDir, SandboxListener, SandboxSocket, SocketBindError};
 use terok_clearance::varlink::serve_sandbox;
+use terok_clearance::wire::clearance2::HubStatus;
 use terok_clearance::{ContainerId, DisplayText, DomainName, Process};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -41,7 +43,7 @@ use crate::{
 };
 
 use agent_requests::RequestService;
-use approver::{ApproverQueue, approver_queue};
+use approver::{ApproverQueue, ApproverService, approver_queue};
 use question_sink::{QuestionIdentity, QuestionSink};
 use rules::DialedRules;
 
@@ -63,6 +65,8 @@ pub struct DialedConfig<N, D> {
     pub processes: SandboxProcesses,
     /// The gateway of the sandbox; `None` for a sandbox without any connection.
     pub gateway: Option<GatewayNetns>,
+    /// The sandbox has no configured resolver: its programs send queries to `127.0.0.1`.
+    pub asks_loopback: bool,
     /// The rules at the start, and the limits of answers.
     pub policy: DialedPolicy,
     /// The socket at which programs in the sandbox ask. The first of `processes` is then the first
@@ -180,6 +184,7 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
             dossier,
             processes,
             gateway,
+            asks_loopback,
             policy,
             requests,
             approver,
@@ -205,7 +210,7 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
         forwarder.absent_names.extend(absent_names);
         let gateway = gateway
             .as_ref()
-            .map(|gateway| OpenGateway::open(gateway, &processes))
+            .map(|gateway| OpenGateway::open(gateway, &processes, asks_loopback))
             .transpose()?;
         if policy.forbids_approver && approver.is_some() {
             return Err(DialedStartError::ApproverForbidden);
@@ -295,6 +300,10 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
             opened.to_questions(|question| rules.still_asks(question), dossier.read())
         });
         let hub = SandboxService::create_hub(rules.clone(), earlier);
+        hub.describe(HubDescription {
+            way: HubStatus::DIALED,
+            published: published.ports().map(describe_port).collect(),
+        });
         let (ends, files) = (rules.clone(), rules.clone());
         let last = rules.clone();
         let processes = service.processes().clone();
@@ -343,23 +352,12 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
                 None => std::future::pending().await,
             }
         });
-        let approver = async {
-            match approver {
-                Some(approver) => approver.serve().await,
-                None => std::future::pending().await,
-            }
-        };
+        let approver = or_pending(approver.map(ApproverService::serve));
         let work = async {
-            let gateway = async {
-                match gateway {
-                    Some(gateway) => gateway.await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 biased;
                 () = stop.cancelled() => Ok(()),
-                ended = gateway => ended,
+                ended = or_pending(gateway) => ended,
                 Err(error) = ends.follow_ends(alarm) => Err(SupervisorServeError::Alarm(error)),
                 () = files.follow_kept() => Ok(()),
                 Err(error) = requests => Err(SupervisorServeError::Requests(error)),
@@ -370,6 +368,21 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
         let served = service.serve(hub, work, || {}).await;
         last.report_last_connections();
         served
+    }
+}
+
+/// Returns a published port as `127.0.0.1:8080 -> 80/tcp`.
+fn describe_port(port: &PublishedPort) -> DisplayText {
+    let addresses: Vec<_> = port.addresses.iter().map(ToString::to_string).collect();
+    let addresses = addresses.join(", ");
+    DisplayText::new(&format!("{addresses} -> {}/{}", port.port, port.protocol))
+}
+
+/// Waits for a future; forever without one.
+async fn or_pending<F: Future>(future: Option<F>) -> F::Output {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
     }
 }
 
@@ -395,6 +408,7 @@ impl OpenGateway {
     fn open(
         gateway: &GatewayNetns,
         processes: &SandboxProcesses,
+        asks_loopback: bool,
     ) -> Result<(Self, [OwnedFd; 2]), DialedStartError> {
         let sandbox_diag = processes
             .netns_ref()
@@ -412,8 +426,9 @@ impl OpenGateway {
         let held_log = PacketLog::bind(held_log, HELD_CONNECTIONS_GROUP)?;
         let other_log = PacketLog::bind(other_log, OTHER_PACKETS_GROUP)?;
         shield::engage_gateway(rules, gateway.has_ipv6())?;
+        let loopback = asks_loopback.then(|| LoopbackDns::bind(&processes.netns_ref()));
         let opened = Self {
-            egress,
+            egress: egress.with_loopback(loopback.transpose()?),
             held_log,
             other_log,
         };

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use egress::publish::SandboxSockets;
+use hub::HubDescription;
 use names::DnsResolver;
 use netns::{
     CapabilityAccess, CapabilityHolder, EnterError, NetnsRef, NetworkCapability, SandboxProcesses,
@@ -17,6 +18,7 @@ use reader::socket_owner::SocketDiag;
 use reader::{NflogReader, PacketClassifier, first_request_number};
 use shield::{NftShield, Policy, PolicyError};
 use terok_clearance::socket::SocketBindError;
+use terok_clearance::wire::clearance2::HubStatus;
 use terok_clearance::{DisplayText, Dossier, Target, Timestamp, error_chain, varlink};
 use tokio_util::sync::CancellationToken;
 
@@ -361,6 +363,10 @@ impl Supervisor {
             opened.to_questions(|question| firewall.still_asks(question), dossier.read())
         });
         let hub = SandboxService::create_hub(firewall.clone(), earlier);
+        hub.describe(HubDescription {
+            way: HubStatus::FILTERED,
+            published: Vec::new(),
+        });
         let mut sink = SupervisorSink {
             hub: Arc::clone(&hub),
             firewall: firewall.clone(),

@@ -152,6 +152,10 @@ async fn handle_call(
             let reply = connection.reply(&header, &USUAL_CAPABILITIES);
             reply.await.unwrap();
         }
+        "GetServerInformation" => {
+            let reply = connection.reply(&header, &("recorder", "terok", "1", "1.2"));
+            reply.await.unwrap();
+        }
         "Notify" => {
             let received = now();
             let (_, replaces, _, summary, ..): NotifyArguments = body.deserialize().unwrap();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Calls about the rules of a sandbox.
+//! Calls about the rules and the state of a sandbox.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -8,8 +8,8 @@ use super::call_pool::{AnswerError, HubCallPool, require_clearance2};
 use crate::DisplayText;
 use crate::varlink::{CallError, NoParameters};
 use crate::wire::clearance2::{
-    self, BypassParameters, BypassReply, ExplainParameters, ExplainReply, ListedRule,
-    RevokeParameters, RevokeReply, RulesReply,
+    self, BypassParameters, BypassReply, ExplainParameters, ExplainReply, HubStatus, ListedRule,
+    RevokeParameters, RevokeReply, RulesReply, StatusReply,
 };
 
 impl HubCallPool {
@@ -35,6 +35,13 @@ impl HubCallPool {
     pub(super) async fn bypass(&self, seconds: u32) -> Result<BypassReply, AnswerError> {
         self.call_about_rules(clearance2::BYPASS, &BypassParameters { seconds })
             .await
+    }
+
+    pub(super) async fn status(&self) -> Result<HubStatus, AnswerError> {
+        let reply: StatusReply = self
+            .call_about_rules(clearance2::STATUS, &NoParameters {})
+            .await?;
+        Ok(reply.status)
     }
 
     async fn call_about_rules<P: Serialize, R: DeserializeOwned>(

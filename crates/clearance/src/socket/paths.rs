@@ -192,6 +192,17 @@ pub(super) fn try_connect(path: &Path) -> Option<Result<UnixStream, ()>> {
     }
 }
 
+/// Returns the process that listens on the unix socket at `path`, even if it does not answer.
+/// `None` without a listener, or if the process is in another process id namespace.
+///
+/// For a socket of a service manager, it is that manager.
+pub fn listener_process(path: &Path) -> Option<u32> {
+    let stream = try_connect(path)?.ok()?;
+    let peer = rustix::net::sockopt::socket_peercred(&stream).ok()?;
+    let pid = u32::try_from(peer.pid.as_raw_pid()).ok()?;
+    (pid > 0).then_some(pid)
+}
+
 fn is_own_socket(path: &Path) -> bool {
     fs::symlink_metadata(path)
         .is_ok_and(|found| found.file_type().is_socket() && is_own_file(&found))

@@ -30,6 +30,9 @@ use std::os::unix::fs::MetadataExt as _;
 use nix::sys::socket::{getsockopt, sockopt};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use tokio::net::UnixStream;
+
+use super::PeerCredentials;
 
 /// The places whose processes a listener accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,15 +45,24 @@ pub(super) enum PeerScope {
 
 /// The reason for refusing a peer.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum PeerRefusal {
+#[non_exhaustive]
+pub enum PeerRefusal {
+    /// The peer is another user's process.
+    #[error("it is of another user (uid {0})")]
+    OtherUser(u32),
+    /// The peer has ended, or its credentials cannot be read.
     #[error("it has ended")]
     Ended,
+    /// The peer has other process ids.
     #[error("its process id is not of the process id namespace of /proc")]
     OtherPids,
+    /// The peer lives in another user namespace.
     #[error("it lives in another user namespace, as in a sandbox or container")]
     OtherUserNamespace,
+    /// The peer has another root directory.
     #[error("it has another root directory, as in a container")]
     OtherRoot,
+    /// The peer's namespaces are unknown.
     #[error("its namespaces cannot be read")]
     Unreadable(#[source] io::Error),
 }
@@ -130,6 +142,22 @@ impl OwnNamespaces {
         }
         Ok(())
     }
+}
+
+/// Accepts a process of the caller's user as the client of `stream`, also the hook of a container
+/// engine, and returns its credentials.
+///
+/// For a connection that another program has accepted, such as systemd. The rules are those of
+/// [`SameUserListener::accept_engine_hooks`](super::SameUserListener::accept_engine_hooks): no
+/// process of a sandbox or container is accepted.
+pub fn check_hook_peer(stream: &UnixStream) -> Result<PeerCredentials, PeerRefusal> {
+    let peer = PeerCredentials::from_stream(stream).map_err(|_gone| PeerRefusal::Ended)?;
+    if !peer.is_same_user() {
+        return Err(PeerRefusal::OtherUser(peer.uid));
+    }
+    let own = OwnNamespaces::read().map_err(PeerRefusal::Unreadable)?;
+    own.check_peer(stream, peer.pid, PeerScope::HostAndEngines)?;
+    Ok(peer)
 }
 
 /// Opens the process that connected.

@@ -19,12 +19,14 @@ use crate::{
 
 mod event_frame;
 mod rules;
+mod status;
 
 pub use event_frame::{Clearance2SubscribeReply, NumberedEvent};
 pub use rules::{
     BypassParameters, BypassReply, ExplainParameters, ExplainReply, ExplainVerdict, ListedRule,
     RevokeParameters, RevokeReply, RuleCallError, RulesReply,
 };
+pub use status::{HubStatus, StatusReply};
 
 /// The interface description.
 pub const INTERFACE: VarlinkInterface = VarlinkInterface {
@@ -48,6 +50,8 @@ pub const REVOKE: &str = "org.terok.Clearance2.Revoke";
 pub const EXPLAIN: &str = "org.terok.Clearance2.Explain";
 /// The full name of [`Clearance2Method::Bypass`].
 pub const BYPASS: &str = "org.terok.Clearance2.Bypass";
+/// The full name of [`Clearance2Method::Status`].
+pub const STATUS: &str = "org.terok.Clearance2.Status";
 
 /// A request with its history.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -248,6 +252,8 @@ pub enum Clearance2Method {
     Explain(ExplainParameters),
     /// Opens the internet for a time; the reply is [`BypassReply`] or [`RuleCallError`].
     Bypass(BypassParameters),
+    /// Tells what the hub serves; the reply is [`StatusReply`].
+    Status,
 }
 
 /// The parameters of `Subscribe`.
@@ -389,6 +395,7 @@ impl Clearance2Method {
             "Bypass" => Self::Bypass(BypassParameters {
                 seconds: parameters.take("seconds")?,
             }),
+            "Status" => Self::Status,
             _ => return Err(call.method_not_found()),
         };
         parameters.expect_empty()?;

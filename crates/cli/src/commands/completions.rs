@@ -41,14 +41,18 @@ pub fn perform(args: &Args, context: &CommandContext) -> Result<CommandStatus, C
         CompletionShell::Zsh => Shell::Zsh,
         CompletionShell::Fish => Shell::Fish,
     };
+    context.output.print(&render_completions(shell))?;
+    Ok(CommandStatus::OK)
+}
+
+/// Returns the script for a shell.
+pub(super) fn render_completions(shell: Shell) -> String {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut visible_parser(), PROGRAM, &mut script);
     // The generator for bash (4.6.12) writes a hyphen of the program's name in two ways, and its
     // script then completes no command's options.
     let script = String::from_utf8_lossy(&script);
-    let script = script.replace("terok__subcmd__clearance", "terok__clearance");
-    context.output.print(&script)?;
-    Ok(CommandStatus::OK)
+    script.replace("terok__subcmd__clearance", "terok__clearance")
 }
 
 const PROGRAM: &str = "terok-clearance";

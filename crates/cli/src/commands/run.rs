@@ -46,8 +46,8 @@ pub(crate) use notices::{RECORD_INCOMPLETE, describe_record_notice};
 
 use merged_run::{MergedRun, merge_run};
 use notices::TerminalReporter;
-pub(crate) use start_rules::read_filtered_policy;
 use start_rules::read_start_rules;
+pub(crate) use start_rules::{GivenRules, read_container_rules, read_filtered_policy};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -281,7 +281,7 @@ pub(crate) fn parse_proxy(text: &str) -> Result<ProxyArg, ProxyUrlError> {
 
 /// The value of `--allow` cannot open anything.
 #[derive(Debug, thiserror::Error)]
-enum AllowArgError {
+pub(crate) enum AllowArgError {
     #[error(transparent)]
     Pattern(#[from] DestPatternError),
     #[error(
@@ -292,7 +292,7 @@ enum AllowArgError {
 }
 
 /// Parses a destination of `--allow`. A rule that opens nothing is a mistake of the operator.
-fn parse_allowed(text: &str) -> Result<DestPattern, AllowArgError> {
+pub(crate) fn parse_allowed(text: &str) -> Result<DestPattern, AllowArgError> {
     let pattern: DestPattern = text.parse()?;
     if pattern.is_floor() {
         return Err(AllowArgError::Floor);
@@ -435,12 +435,12 @@ fn find_approver(
 }
 
 /// The host's names, `hosts(5)`.
-pub(super) const HOSTS_FILE: &str = "/etc/hosts";
+pub(crate) const HOSTS_FILE: &str = "/etc/hosts";
 /// The host's name servers, `resolv.conf(5)`.
-pub(super) const RESOLV_CONF: &str = "/etc/resolv.conf";
+pub(crate) const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// Returns the proxy that the operator's variables name, if any.
-fn proxy_of_environment(
+pub(crate) fn proxy_of_environment(
     environment: &UserEnvironment,
 ) -> Result<Option<ProxySettings>, CommandError> {
     let variables = environment.variables().iter();

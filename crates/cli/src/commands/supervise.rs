@@ -21,6 +21,7 @@ use supervisor::{
 use terok_clearance::socket::RuntimeDir;
 use terok_clearance::{ContainerId, DestPattern, DisplayText};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::run::{
     HOSTS_FILE, RECORD_INCOMPLETE, RESOLV_CONF, describe_record_notice, is_record_required,
@@ -108,6 +109,8 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
     let name_server = name_server(dns, &process, context)?;
     let resolvers = name_server.resolvers.clone();
     let started = process.try_clone().context("cannot refer to the process")?;
+    // Each record of the log names the sandbox.
+    let log_context = tracing::error_span!("sandbox", container = %name);
     let config = SupervisorConfig {
         container: name,
         dossier: DossierSource::default(),
@@ -119,7 +122,7 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
         runtime_dir: RuntimeDir::new(context.environment.private_runtime_dir()?),
         journal: None,
     };
-    block_on(async {
+    let work = async {
         let mut signals = StopSignals::catch()?;
         let supervisor =
             Supervisor::start(config).and_then(|supervisor| supervisor.with_policy(policy));
@@ -166,7 +169,8 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
             SupervisorExit::SandboxEnded => Ok(CommandStatus::OK),
             SupervisorExit::Stopped => Ok(status),
         }
-    })
+    };
+    block_on(work.instrument(log_context))
 }
 
 /// The records of a sandbox.

@@ -323,6 +323,67 @@ fn completions_load_and_complete() {
     assert_eq!(session.run(&["completions", "tcsh"]).status, Some(2));
 }
 
+fn assert_groff_knows_no_fault(name: &str, page: &str) {
+    let mut groff = Command::new("groff");
+    groff.args(["-man", "-Tutf8", "-ww", "-rLL=100n"]);
+    groff
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut groff = groff.spawn().unwrap();
+    let mut input = groff.stdin.take().unwrap();
+    input.write_all(page.as_bytes()).unwrap();
+    drop(input);
+    let rendered = groff.wait_with_output().unwrap();
+    let faults = String::from_utf8_lossy(&rendered.stderr);
+    assert!(
+        rendered.status.success() && faults.is_empty(),
+        "{name}: {faults}"
+    );
+    assert!(!rendered.stdout.is_empty());
+}
+
+#[test]
+fn all_manual_pages_are_written_to_a_directory() {
+    let session = UserSession::new();
+    let directory = tempfile::tempdir().unwrap();
+    let pages = directory.path().join("man/man1");
+    let path = pages.to_str().unwrap();
+    let written = session.run(&["man", "--directory", path]);
+    assert_eq!(
+        (written.status, written.stdout, written.stderr),
+        (Some(0), String::new(), String::new())
+    );
+    let mut expected: Vec<_> = listed_commands()
+        .into_iter()
+        .filter(|name| name != "help")
+        .map(|name| format!("terok-clearance-{name}.1"))
+        .collect();
+    expected.extend(
+        [
+            "terok-clearance.1",
+            "terok-clearance-config-show.1",
+            "terok-clearance-hub.1",
+            "terok-shield.1",
+            "terok-shield-allow.1",
+            "clearance-request.1",
+        ]
+        .map(str::to_owned),
+    );
+    for name in expected {
+        let page = std::fs::read_to_string(pages.join(&name)).unwrap();
+        let title = format!(".TH {} 1", name.trim_end_matches(".1"));
+        assert!(page.contains(&title), "{name}: {page}");
+    }
+    for page in std::fs::read_dir(&pages).unwrap() {
+        let path = page.unwrap().path();
+        let page = std::fs::read_to_string(&path).unwrap();
+        assert_groff_knows_no_fault(path.to_str().unwrap(), &page);
+    }
+    let refused = session.run(&["man", "run", "--directory", path]);
+    assert_eq!(refused.status, Some(2), "{refused:?}");
+}
+
 #[test]
 fn manual_pages_have_no_fault_that_groff_knows() {
     let session = UserSession::new();
@@ -339,23 +400,7 @@ fn manual_pages_have_no_fault_that_groff_knows() {
         let whole = format!("terok-clearance-{name}");
         let title = format!(".TH {} 1", whole.trim_end_matches('-'));
         assert!(page.stdout.contains(&title), "{name}: {}", page.stdout);
-        let mut groff = Command::new("groff");
-        groff.args(["-man", "-Tutf8", "-ww", "-rLL=100n"]);
-        groff
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut groff = groff.spawn().unwrap();
-        let mut input = groff.stdin.take().unwrap();
-        input.write_all(page.stdout.as_bytes()).unwrap();
-        drop(input);
-        let rendered = groff.wait_with_output().unwrap();
-        let faults = String::from_utf8_lossy(&rendered.stderr);
-        assert!(
-            rendered.status.success() && faults.is_empty(),
-            "{name}: {faults}"
-        );
-        assert!(!rendered.stdout.is_empty());
+        assert_groff_knows_no_fault(&name, &page.stdout);
     }
     let nonsense = session.run(&["man", "nonsense"]);
     assert_eq!(nonsense.status, Some(2), "{nonsense:?}");

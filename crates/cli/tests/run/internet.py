@@ -323,4 +323,5 @@ async def main():
         print(json.dumps(EVENTS), flush=True)
 
 
-asyncio.run(main())
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -92,7 +92,7 @@ impl<'a> Lab<'a> {
 
     /// Starts an operator who answers from a second terminal.
     pub(crate) fn operator(&self) -> Operator {
-        Operator::new(&self.machine, self.user)
+        Operator::start(self.machine.program(self.user, &["--json", "clearance"]))
     }
 
     /// Returns what has reached the servers and the link until now; `internet.py` has the forms.

@@ -15,7 +15,7 @@ fn a_question_is_answered_from_a_second_terminal() {
         for hold in ["0", "60s"] {
             let args = ["run", "--hold", hold, "sh"];
             let mut shell = Shell::start(machine.program(user, &args));
-            let mut operator = Operator::new(&machine, user);
+            let mut operator = Operator::start(machine.program(user, &["--json", "clearance"]));
             let mut first = |host, answer| {
                 shell.begins(&fetch(host));
                 if hold == "0" {

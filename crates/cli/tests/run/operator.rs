@@ -6,9 +6,6 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use serde_json::Value;
 
-use super::machine::Machine;
-use super::user::User;
-
 /// `terok-clearance --json clearance`, and its events that no wait has consumed yet.
 pub(crate) struct Operator {
     child: Child,
@@ -17,12 +14,8 @@ pub(crate) struct Operator {
 }
 
 impl Operator {
-    /// Starts the program, and waits until it knows all questions.
-    pub(crate) fn new(machine: &Machine, user: &User) -> Self {
-        Self::start(machine.program(user, &["--json", "clearance"]))
-    }
-
-    /// Starts `terok-clearance --json clearance` by this command.
+    /// Starts `terok-clearance --json clearance` by this command, and waits until it knows all
+    /// questions.
     pub(crate) fn start(mut command: Command) -> Self {
         let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();

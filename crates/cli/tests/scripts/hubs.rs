@@ -136,6 +136,13 @@ fn all_events_and_an_unknown_one() -> CallReply {
     CallReply::Frames(frames)
 }
 
+fn status_with_every_field() -> serde_json::Value {
+    json!({
+        "way": "dialed", "posture": "guarded", "since": 1, "rules": 3, "answerers": 1,
+        "published": ["127.0.0.1:8080 -> 80/tcp"],
+    })
+}
+
 /// A rule with every field.
 fn rule() -> serde_json::Value {
     json!({
@@ -169,6 +176,7 @@ fn every_kind_of_line_matches_the_schema() {
             ("Explain", _) => CallReply::parameters(&json!({
                 "verdict": "allow", "zone": "this-host", "rule": rule(), "others": [rule()],
             })),
+            ("Status", _) => CallReply::parameters(&json!({"status": status_with_every_field()})),
             ("Bypass", _) => CallReply::parameters(&json!({"rule": rule()})),
             // Allow and deny of the pending question have different errors.
             (_, Some("web:1")) if call["action"] == "deny" => {
@@ -202,6 +210,7 @@ fn every_kind_of_line_matches_the_schema() {
     meet(harness.run_json(&["list"]).0);
     meet(harness.run_json(&["rules"]).0);
     meet(harness.run_json(&["revoke", "web:r1", "web:r2"]).0);
+    meet(harness.run_status_with_a_unit());
     meet(harness.run_json(&["explain", "web", "a.example"]).0);
     meet(harness.run_json(&["bypass", "web", "--for", "1h"]).0);
     meet(harness.run_json(&["deny", "web:1"]).0);

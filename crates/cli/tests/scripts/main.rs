@@ -27,6 +27,7 @@ mod schema;
 mod scoped_hub;
 mod scopes;
 mod sockets;
+mod status;
 #[path = "../../../../tests/hostile/texts.rs"]
 mod texts;
 mod watch;

@@ -161,7 +161,11 @@ impl ScopedHub {
     pub(crate) fn start(runtime: &Path, sandbox: &str) -> Self {
         let path = runtime.join(format!("terok/clearance/{sandbox}/hub.sock"));
         let firewall = Arc::new(ListedFirewall::default());
-        let hub = Hub::new(Arc::clone(&firewall), HubOptions::default());
+        let options = HubOptions {
+            single_sandbox: true,
+            ..HubOptions::default()
+        };
+        let hub = Hub::new(Arc::clone(&firewall), options);
         let served = Arc::clone(&hub);
         let (stop, stopped) = oneshot::channel();
         let (announce, ready) = mpsc::channel();

@@ -11,6 +11,7 @@
 mod anonymous_auth;
 mod event;
 mod render;
+mod service_info;
 mod session_bus;
 mod state;
 mod uid;
@@ -29,6 +30,10 @@ use super::{
     Closed, ClosedCallback, Notification, NotificationId, NotificationOutcome, Notifier,
     NotifierCapabilities, TextLimits,
 };
+pub use service_info::{
+    NotificationServiceInfo, NotificationServiceState, query_notification_service,
+};
+
 use event::{DbusCallId, DbusEvent, DbusReply, DesktopReplySender, StateEvent, UniqueBusName};
 use session_bus::{BusMessage, SessionBus};
 use state::NotificationState;

@@ -62,6 +62,7 @@ union DestinationControl {
     bytes: [u8; 64],
     _header: libc::cmsghdr,
 }
+const _: () = assert!(size_of::<DestinationControl>() == 64);
 
 /// Receives a datagram without waiting, with its original destination.
 pub(crate) fn receive_with_destination(
@@ -86,7 +87,8 @@ pub(crate) fn receive_with_destination(
         message.msg_iov = &raw mut slice;
         message.msg_iovlen = 1;
         message.msg_control = (&raw mut control).cast();
-        message.msg_controllen = size_of::<DestinationControl>();
+        // A literal, because the type of this length depends on the libc.
+        message.msg_controllen = 64;
         let received = loop {
             let received = libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT);
             if received >= 0 {
@@ -100,7 +102,7 @@ pub(crate) fn receive_with_destination(
         let mut destination = None;
         let mut header = libc::CMSG_FIRSTHDR(&raw const message);
         while !header.is_null() {
-            let length = (*header).cmsg_len;
+            let length = u64::try_from((*header).cmsg_len).unwrap_or(0);
             match ((*header).cmsg_level, (*header).cmsg_type) {
                 (libc::IPPROTO_IP, libc::IP_ORIGDSTADDR)
                     if length >= control_length::<libc::sockaddr_in>() =>
@@ -144,11 +146,11 @@ fn socket_length<T>() -> libc::socklen_t {
 }
 
 /// Returns the length of a control message with a `T`.
-fn control_length<T>() -> usize {
+fn control_length<T>() -> u64 {
     #[expect(unsafe_code, reason = "libc marks this arithmetic unsafe")]
     // SAFETY: CMSG_LEN computes with its argument and touches no memory.
     let length = unsafe { libc::CMSG_LEN(socket_length::<T>()) };
-    usize::try_from(length).unwrap_or(usize::MAX)
+    u64::from(length)
 }
 
 fn from_sockaddr_in(address: &libc::sockaddr_in) -> SocketAddr {

@@ -130,10 +130,12 @@ fn describe_start_rules(rules: &RunRules) -> String {
     add(count(&RuleOrigin::TrustedFile), "of the project's own file");
     add(count(&RuleOrigin::Organisation), "of your organisation");
     if let Some(kept) = &rules.kept {
-        let project = kept.store.load_project(&kept.project);
-        let of_project = project.map_or(0, |file| file.rule_count());
-        let path = kept.project.display_text();
-        add(of_project, &format!("kept for {path}"));
+        if let Some(project) = &kept.project {
+            let of_project = kept.store.load_project(project);
+            let of_project = of_project.map_or(0, |file| file.rule_count());
+            let path = project.display_text();
+            add(of_project, &format!("kept for {path}"));
+        }
         let always = kept.store.load_always();
         add(
             always.map_or(0, |file| file.rule_count()),

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use policy::{ProfileName, RuleFile, RuleOrigin, RuleSpec, RuleTerm};
+use policy::{ProfileName, ProfileNameError, RuleFile, RuleOrigin, RuleSpec, RuleTerm};
 use runner::{KeptFiles, LongestAnswer, RunRules, StartRule};
 use settings::{AnswerLifetime, OrganisationPolicy};
 use store::{
@@ -33,21 +33,10 @@ pub(super) fn read_start_rules(
     if let Some(organisation) = organisation {
         rules.extend(organisation_rules(organisation));
     }
-    let of_options = |patterns: &[DestPattern], action| {
-        let rules = patterns.iter().map(|pattern| StartRule {
-            action,
-            pattern: pattern.clone(),
-            origin: RuleOrigin::Flag,
-        });
-        rules.collect::<Vec<_>>()
-    };
-    rules.extend(of_options(&merged.denied, Action::Deny));
-    rules.extend(of_options(&merged.allowed, Action::Allow));
+    rules.extend(flag_rules(&merged.denied, Action::Deny));
+    rules.extend(flag_rules(&merged.allowed, Action::Allow));
     for name in &merged.required_profiles {
-        // One of the operator's with the same name does not replace it.
-        let profile = LoadedProfile::bundled(name);
-        let profile = profile.ok_or_else(|| RuleStoreError::NoBundledProfile(name.clone()))?;
-        rules.extend(file_rules(&profile.file, &RuleOrigin::Organisation));
+        rules.extend(bundled_profile_rules(name)?);
     }
     for name in &merged.profiles {
         rules.extend(profile_rules(&store, name)?);
@@ -78,7 +67,10 @@ pub(super) fn read_start_rules(
             names.map(|name| DisplayText::new(name.as_str())).collect()
         },
         has_ceiling: organisation.is_some_and(|policy| policy.destinations.ceiling.is_some()),
-        kept: Some(KeptFiles { store, project }),
+        kept: Some(KeptFiles {
+            store,
+            project: Some(project),
+        }),
         trusted_file: trusted,
         longest_answer: longest.map_or(LongestAnswer::Always, |limit| longest_answer(limit.value)),
         forbids_bypass: limits
@@ -89,6 +81,95 @@ pub(super) fn read_start_rules(
             .is_some_and(|allowed| !allowed.value),
         learns: args.learn,
     })
+}
+
+/// The rules that an operator has given a container.
+#[derive(Debug, Default)]
+pub(crate) struct GivenRules {
+    /// Destinations that are open from the start.
+    pub(crate) allowed: Vec<DestPattern>,
+    /// Destinations that are refused from the start.
+    pub(crate) denied: Vec<DestPattern>,
+    /// Profiles whose destinations count, too.
+    pub(crate) profiles: Vec<ProfileName>,
+    /// The project whose kept answers count.
+    pub(crate) project: Option<PathBuf>,
+}
+
+/// Returns the rules of a container in the dialed way: of the operator's options, profiles and kept
+/// answers, and of the organisation.
+pub(crate) fn read_container_rules(
+    given: &GivenRules,
+    context: &CommandContext,
+) -> Result<RunRules, CommandError> {
+    let organisation = read_organisation()?;
+    let organisation = organisation.as_deref();
+    let store = RuleStore::open(context.environment.config_dir())?;
+    let mut rules = Vec::new();
+    if let Some(organisation) = organisation {
+        rules.extend(organisation_rules(organisation));
+        for pattern in &given.allowed {
+            organisation.check_allowed(pattern)?;
+        }
+    }
+    let required = required_profiles(organisation)?;
+    for name in &required {
+        rules.extend(bundled_profile_rules(name)?);
+    }
+    rules.extend(flag_rules(&given.denied, Action::Deny));
+    rules.extend(flag_rules(&given.allowed, Action::Allow));
+    for name in &given.profiles {
+        rules.extend(profile_rules(&store, name)?);
+    }
+    let project = given.project.as_deref().map(ProjectPath::find).transpose();
+    let project = project.map_err(RuleStoreError::from)?;
+    let limits = organisation.map(|organisation| &organisation.answers);
+    let longest = limits.and_then(|limits| limits.max_lifetime.as_ref());
+    Ok(RunRules {
+        rules,
+        profiles: {
+            let names = required.iter().chain(&given.profiles);
+            names.map(|name| DisplayText::new(name.as_str())).collect()
+        },
+        has_ceiling: organisation.is_some_and(|policy| policy.destinations.ceiling.is_some()),
+        kept: Some(KeptFiles { store, project }),
+        longest_answer: longest.map_or(LongestAnswer::Always, |limit| longest_answer(limit.value)),
+        forbids_bypass: limits
+            .and_then(|limits| limits.allow_bypass.as_ref())
+            .is_some_and(|allowed| !allowed.value),
+        forbids_approver: limits
+            .and_then(|limits| limits.allow_approver.as_ref())
+            .is_some_and(|allowed| !allowed.value),
+        ..RunRules::default()
+    })
+}
+
+/// Returns the profiles that the organisation requires.
+fn required_profiles(
+    organisation: Option<&OrganisationPolicy>,
+) -> Result<Vec<ProfileName>, CommandError> {
+    let names = organisation.map(|policy| policy.add_required_profiles(Vec::new()));
+    let names = names.into_iter().flatten().map(|name| name.parse());
+    let names: Result<_, ProfileNameError> = names.collect();
+    Ok(names.context("cannot use the profiles of the organisation")?)
+}
+
+/// Returns the rules of a bundled profile. One of the operator's with the same name does not
+/// replace it.
+fn bundled_profile_rules(name: &ProfileName) -> Result<Vec<StartRule>, CommandError> {
+    let profile = LoadedProfile::bundled(name);
+    let profile = profile.ok_or_else(|| RuleStoreError::NoBundledProfile(name.clone()))?;
+    Ok(file_rules(&profile.file, &RuleOrigin::Organisation))
+}
+
+/// Returns the rules of an option.
+fn flag_rules(patterns: &[DestPattern], action: Action) -> Vec<StartRule> {
+    let rules = patterns.iter().map(|pattern| StartRule {
+        action,
+        pattern: pattern.clone(),
+        origin: RuleOrigin::Flag,
+    });
+    rules.collect()
 }
 
 /// Returns the rules of `supervise`: of options, profiles and the organisation.
@@ -104,13 +185,8 @@ pub(crate) fn read_filtered_policy(
     let mut rules = Vec::new();
     if let Some(organisation) = organisation {
         rules.extend(organisation_rules(organisation));
-        for name in organisation.add_required_profiles(Vec::new()) {
-            let name: ProfileName = name
-                .parse()
-                .context("cannot use the profiles of the organisation")?;
-            let profile = LoadedProfile::bundled(&name);
-            let profile = profile.ok_or(RuleStoreError::NoBundledProfile(name))?;
-            rules.extend(file_rules(&profile.file, &RuleOrigin::Organisation));
+        for name in &required_profiles(Some(organisation))? {
+            rules.extend(bundled_profile_rules(name)?);
         }
     }
     let of_option = |action, pattern| StartRule {

@@ -120,6 +120,27 @@ impl SessionBus {
     }
 }
 
+impl SessionBus {
+    /// Asks the notification service for its name, vendor and version.
+    pub(super) async fn server_information(&self) -> zbus::Result<ServerInformation> {
+        let reply = self.call_service("GetServerInformation").await?;
+        reply.body().deserialize()
+    }
+
+    /// Asks the notification service for its capabilities.
+    pub(super) async fn capabilities(&self) -> zbus::Result<Vec<String>> {
+        let reply = self.call_service("GetCapabilities").await?;
+        reply.body().deserialize()
+    }
+
+    async fn call_service(&self, method: &str) -> zbus::Result<Message> {
+        let to = Some(NOTIFICATIONS_NAME);
+        self.connection
+            .call_method(to, NOTIFICATIONS_PATH, to, method, &())
+            .await
+    }
+}
+
 /// Calls a method of the bus, as opposed to a method of the notification service.
 async fn call_bus<B>(connection: &Connection, method: &str, body: &B) -> zbus::Result<Message>
 where
@@ -293,7 +314,7 @@ fn parse_signal(
 }
 
 /// Name, vendor, version, version of the specification.
-type ServerInformation = (String, String, String, String);
+pub(super) type ServerInformation = (String, String, String, String);
 
 /// Parses a reply by the type of its body, which differs for every method.
 fn parse_reply(message: &Message) -> DbusReply {

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The connection of a container in the filtered way: made by `pasta(1)` or `slirp4netns(1)` after
+//! the rules are in force.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use netns::{ProcessHandle, kill_on_parent_exit};
+use rustix::pipe::PipeFlags;
+use terok_clearance::DisplayText;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::unix::pipe;
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+/// Maximum time until the connection stands. Usual are 50 ms.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+/// Maximum bytes of the program's messages in an error.
+const MAX_MESSAGE_BYTES: u64 = 2_048;
+
+/// A program that connects a network namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UplinkProgram {
+    path: PathBuf,
+    kind: UplinkKind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum UplinkKind {
+    Pasta,
+    Slirp4netns,
+}
+
+/// A running program that connects a container. It ends with this value.
+#[derive(Debug)]
+pub struct Uplink {
+    child: Child,
+}
+
+/// A container was not connected.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UplinkError {
+    /// Neither program is installed.
+    #[error(
+        "neither pasta nor slirp4netns is installed, which connect a container behind its rules: \
+         install passt (or slirp4netns), or start the container with \
+         org.terok.clearance.network=dialed, which needs neither"
+    )]
+    NoProgram,
+    /// The program could not be run.
+    #[error("cannot run {}", path.display())]
+    Run {
+        /// The program.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The program failed.
+    #[error("{} could not connect the container: {message}", path.display())]
+    Failed {
+        /// The program.
+        path: PathBuf,
+        /// What it said.
+        message: DisplayText,
+    },
+}
+
+impl UplinkProgram {
+    /// Chooses a program: pasta for an ordinary user, slirp4netns for root, else the other one.
+    /// `find` returns the path of a program.
+    pub fn find(find: impl Fn(&str) -> Option<PathBuf>) -> Result<Self, UplinkError> {
+        let pasta = || Some(Self::new(find("pasta")?, UplinkKind::Pasta));
+        let slirp = || Some(Self::new(find("slirp4netns")?, UplinkKind::Slirp4netns));
+        let found = if rustix::process::geteuid().is_root() {
+            // As root, pasta becomes another user first, and cannot enter the namespace then.
+            slirp()
+        } else {
+            pasta().or_else(slirp)
+        };
+        found.ok_or(UplinkError::NoProgram)
+    }
+
+    const fn new(path: PathBuf, kind: UplinkKind) -> Self {
+        Self { path, kind }
+    }
+}
+
+impl Uplink {
+    /// Connects the network namespace of `process`, and returns when the connection stands.
+    pub async fn start(
+        program: &UplinkProgram,
+        process: &ProcessHandle,
+    ) -> Result<Self, UplinkError> {
+        let failed = |message| UplinkError::Failed {
+            path: program.path.clone(),
+            message,
+        };
+        let started = timeout(START_TIMEOUT, start_program(program, process)).await;
+        let started =
+            started.map_err(|_elapsed| failed(DisplayText::new("it was not ready in time")))?;
+        let started = started.map_err(|source| UplinkError::Run {
+            path: program.path.clone(),
+            source,
+        });
+        started?.map_err(failed)
+    }
+
+    /// Resolves when the program has ended. Cancel safe.
+    pub async fn wait(&mut self) {
+        if let Err(error) = self.child.wait().await {
+            tracing::warn!(%error, "cannot wait for the program that connects the container");
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Starts a program and waits until the connection stands. Returns the messages of a program that
+/// failed.
+async fn start_program(
+    program: &UplinkProgram,
+    process: &ProcessHandle,
+) -> io::Result<Result<Uplink, DisplayText>> {
+    let (ready, ready_to) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    let pid = process.pid().to_string();
+    let mut command = Command::new(&program.path);
+    match program.kind {
+        // The path may be that of passt, a link to which it is: its name decides what it does.
+        UplinkKind::Pasta => command.arg0("pasta").args(PASTA_ARGUMENTS).arg(pid),
+        UplinkKind::Slirp4netns => command.args(SLIRP_ARGUMENTS).args([&pid, "tap0"]),
+    };
+    command
+        .stdin(Stdio::from(ready_to))
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    kill_on_parent_exit(command.as_std_mut());
+    let mut child = command.spawn()?;
+    // Closes this process's copy of the pipe.
+    drop(command);
+    let mut ready = pipe::Receiver::from_owned_fd(ready)?;
+    if ready.read_u8().await.is_ok() {
+        return Ok(Ok(Uplink { child }));
+    }
+    child.start_kill()?;
+    let mut text = Vec::new();
+    if let Some(messages) = child.stderr.take() {
+        messages
+            .take(MAX_MESSAGE_BYTES)
+            .read_to_end(&mut text)
+            .await?;
+    }
+    child.wait().await?;
+    Ok(Err(DisplayText::new(String::from_utf8_lossy(&text).trim())))
+}
+
+/// Nothing of the host is reachable by loopback, and no port of either side is forwarded. The
+/// process id is written to standard input, a pipe, when the connection stands.
+const PASTA_ARGUMENTS: [&str; 14] = [
+    "--foreground",
+    "--config-net",
+    "--quiet",
+    "--no-map-gw",
+    "-t",
+    "none",
+    "-u",
+    "none",
+    "-T",
+    "none",
+    "-U",
+    "none",
+    "--pid",
+    "/proc/self/fd/0",
+];
+
+/// The options of podman for a container behind slirp4netns. A byte is written to standard input, a
+/// pipe, when the connection stands.
+const SLIRP_ARGUMENTS: [&str; 8] = [
+    "--configure",
+    "--mtu=65520",
+    "--disable-host-loopback",
+    "--disable-dns",
+    "--enable-ipv6",
+    "--enable-sandbox",
+    "--enable-seccomp",
+    "--ready-fd=0",
+];
