@@ -20,6 +20,9 @@ const OLDEST_PODMAN: (u32, u32) = (4, 3);
 const NEWEST_PODMAN_MAJOR: u32 = 5;
 /// Podman's runtimes in the order in which it looks for them.
 const KNOWN_RUNTIMES: [&str; 2] = ["crun", "runc"];
+/// A directory in which nothing can be created: crun makes its state directory in `XDG_RUNTIME_DIR`
+/// even to print its version.
+const NO_RUNTIME_DIR: &str = "/proc/nonexistent";
 /// Podman looks here, too, whatever `PATH` is.
 const RUNTIME_DIRECTORIES: [&str; 5] = [
     "/usr/bin",
@@ -107,7 +110,8 @@ pub(crate) async fn check_runtime(host: &HostDescription) -> Finding {
         };
         return RUNTIME.failure(&found, &install);
     };
-    let output = run_program(&runtime, &["--version"], &host.runtime_dir, host.time_limit).await;
+    let nowhere = Path::new(NO_RUNTIME_DIR);
+    let output = run_program(&runtime, &["--version"], nowhere, host.time_limit).await;
     let version = match output {
         Ok(output) if output.status.success() => output.stdout,
         Ok(output) => {
