@@ -8,6 +8,7 @@
 //! hook checks the container's configuration once more.
 
 mod command_line;
+mod mount_source;
 mod option_table;
 mod refusal;
 

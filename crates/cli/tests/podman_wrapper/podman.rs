@@ -90,9 +90,12 @@ fn a_dry_run_shows_the_command_and_why() {
 #[test]
 fn what_defeats_the_guard_is_refused_with_status_125() {
     let machine = Machine::new().with_hooks();
+    let home = format!("{}:/h", machine.path("home").display());
     for (arguments, expected) in [
+        (&["-v", &home, "img"][..], "answer its own questions"),
+        (&["--rootfs", "/", "sh"], "answer its own questions"),
         (
-            &["--network", "host", "img"][..],
+            &["--network", "host", "img"],
             "--network host is not guarded",
         ),
         (&["--privileged", "img"], "--privileged is refused"),

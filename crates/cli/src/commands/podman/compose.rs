@@ -17,7 +17,7 @@ use shield_cli::quote_for_shell;
 
 use super::PodmanCommandError;
 use super::container_start::{ContainerStart, find_local_podman, run_with_log};
-use super::guard_args::GuardArgs;
+use super::guard_args::{GuardArgs, MountArgs};
 use super::hook_check::check_hooks;
 use super::podman_process::run_podman;
 use crate::{CommandContext, CommandError, CommandStatus};
@@ -41,6 +41,8 @@ Exit status: that of podman-compose; 125 if it could not be started.";
 pub(super) struct ComposeArgs {
     #[command(flatten)]
     guard: GuardArgs,
+    #[command(flatten)]
+    mounts: MountArgs,
     /// The arguments of podman-compose
     #[arg(
         required = true,
@@ -56,6 +58,8 @@ pub(super) struct ComposeArgs {
 pub(super) struct EngineArgs {
     #[command(flatten)]
     guard: GuardArgs,
+    #[command(flatten)]
+    mounts: MountArgs,
     /// The arguments of podman
     #[arg(last = true)]
     podman: Vec<OsString>,
@@ -69,7 +73,7 @@ pub(super) fn perform(
     find_local_podman(context)?;
     let compose = context.environment.find_program("podman-compose");
     let compose = compose.ok_or(PodmanCommandError::NoCompose)?;
-    let engine = EngineScript::write(&args.guard, context)?;
+    let engine = EngineScript::write(&args, context)?;
     let mut arguments = vec![OsString::from("--podman-path"), engine.path.clone().into()];
     arguments.extend(args.compose);
     run_podman(&compose, &arguments)
@@ -89,6 +93,7 @@ pub(super) fn perform_engine(
         program,
         verb,
         networks: NetworkOptions::LeaveOut,
+        mounts: args.mounts,
         dry_run: false,
     };
     start.perform(args.guard, arguments, context)
@@ -133,12 +138,15 @@ struct EngineScript {
 }
 
 impl EngineScript {
-    fn write(guard: &GuardArgs, context: &CommandContext) -> Result<Self, CommandError> {
+    fn write(args: &ComposeArgs, context: &CommandContext) -> Result<Self, CommandError> {
         let program = std::env::current_exe().context("cannot find this program")?;
         let program = program.to_str();
         let program = program.context("the path of this program is not UTF-8")?;
         let mut words = vec![program.to_owned(), "podman".into(), "compose-engine".into()];
-        words.extend(guard.arguments());
+        words.extend(args.guard.arguments());
+        if args.mounts.trust_mounts {
+            words.push("--trust-mounts".to_owned());
+        }
         let words: Vec<_> = words.iter().map(|word| quote_for_shell(word)).collect();
         let text = format!("#!/bin/sh\nexec {} -- \"$@\"\n", words.join(" "));
         // The runtime directory may permit no programs.

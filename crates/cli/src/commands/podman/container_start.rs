@@ -2,6 +2,7 @@
 //! `podman run` and `podman create`.
 
 mod error_log;
+mod exposed_paths;
 mod pod_network;
 
 use std::ffi::OsString;
@@ -16,12 +17,13 @@ use serde_json::json;
 use shield_cli::quote_for_shell;
 
 use super::PodmanCommandError;
-use super::guard_args::GuardArgs;
+use super::guard_args::{GuardArgs, MountArgs};
 use super::hook_check::{HookState, check_hooks};
 use super::podman_process::run_podman;
-use crate::{CommandContext, CommandError, CommandStatus};
+use crate::{CommandContext, CommandError, CommandStatus, UserEnvironment};
 
 use error_log::HookErrorLog;
+use exposed_paths::find_exposed;
 use pod_network::check_pod;
 
 pub(super) const AFTER_HELP: &str = "\
@@ -40,8 +42,9 @@ passed on as they are. Questions are asked where those of every sandbox are: `te
 
 Refused is what would defeat the guard: --network with anything but none, --privileged, --cap-add of
 NET_RAW, NET_ADMIN, SYS_ADMIN, SYS_MODULE or ALL, --pid host, --hooks-dir, a --runtime other than
-crun and runc; and what has no effect with it: --dns, --ip, --mac-address, --publish-all. Ports of
---publish are served by the supervisor, at 127.0.0.1 and ::1 unless you write another address.
+crun and runc; mounts with which the container could answer its own questions or start programs
+outside, such as your whole home directory; and what has no effect: --dns, --ip, --mac-address,
+--publish-all. Ports of --publish are served by the supervisor, at 127.0.0.1 and ::1 unless you write another address.
 
 Before podman runs, it is proven that the hooks are in force: podman starts a container silently
 without a hook that is missing. `terok-clearance setup` installs them.
@@ -56,6 +59,8 @@ Exit status:
 pub(super) struct StartArgs {
     #[command(flatten)]
     guard: GuardArgs,
+    #[command(flatten)]
+    mounts: MountArgs,
     /// Print the whole command and what was added to it; start nothing
     #[arg(long)]
     dry_run: bool,
@@ -79,6 +84,7 @@ pub(super) fn perform(
         program: find_local_podman(context)?,
         verb,
         networks: NetworkOptions::Refuse,
+        mounts: args.mounts,
         dry_run: args.dry_run,
     };
     start.perform(args.guard, &args.podman, context)
@@ -105,6 +111,8 @@ pub(super) struct ContainerStart {
     pub(super) verb: PodmanVerb,
     /// Whether options about networks are refused.
     pub(super) networks: NetworkOptions,
+    /// Whether every mount is permitted.
+    pub(super) mounts: MountArgs,
     /// Only show what would be done.
     pub(super) dry_run: bool,
 }
@@ -121,6 +129,9 @@ impl ContainerStart {
         let line = line.map_err(PodmanCommandError::from)?;
         let command = line.check(self.networks);
         let mut command = command.map_err(PodmanCommandError::from)?;
+        if !self.mounts.trust_mounts {
+            check_mounts(&command, &context.environment)?;
+        }
         if let Some(PodChoice::Existing(pod)) = command.pod().cloned()
             && !check_pod(&self.program, &pod)?
         {
@@ -154,6 +165,24 @@ pub(super) fn run_with_log(
         }
     }
     Ok(status)
+}
+
+/// Refuses mounts with which the container could answer its own questions.
+fn check_mounts(
+    command: &GuardableCommand,
+    environment: &UserEnvironment,
+) -> Result<(), PodmanCommandError> {
+    let sources = command.mount_sources();
+    let exposed = sources
+        .into_iter()
+        .find_map(|source| Some((find_exposed(&source, environment)?, source)));
+    match exposed {
+        Some((exposed, source)) => Err(PodmanCommandError::Exposed {
+            source_path: source,
+            exposed,
+        }),
+        None => Ok(()),
+    }
 }
 
 fn guard_command(

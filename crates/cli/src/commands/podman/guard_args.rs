@@ -42,6 +42,14 @@ pub(super) struct GuardArgs {
     check_sni: bool,
 }
 
+/// The option about mounts.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(super) struct MountArgs {
+    /// Mount also what lets the container answer its own questions, such as your home directory
+    #[arg(long)]
+    pub(super) trust_mounts: bool,
+}
+
 /// The values of `--via`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum ViaArg {

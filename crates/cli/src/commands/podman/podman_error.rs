@@ -62,6 +62,19 @@ pub enum PodmanCommandError {
         /// podman's message.
         message: DisplayText,
     },
+    /// A mount would let the container answer its own questions.
+    #[error(
+        "the mount of {} is refused: with {} the container could answer its own questions or start \
+         programs outside",
+        source_path.display(),
+        exposed.display()
+    )]
+    Exposed {
+        /// The path that is mounted.
+        source_path: PathBuf,
+        /// The path that guards the container.
+        exposed: PathBuf,
+    },
     /// The listener for supervisors did not start.
     #[error("the listener that starts supervisors did not come up: {0}")]
     Listener(DisplayText),
@@ -101,6 +114,10 @@ impl PodmanCommandError {
                 "make the pod with `podman pod create --network none`, or let --pod new:NAME make \
                  it"
                 .to_owned(),
+            ],
+            Self::Exposed { .. } => vec![
+                "mount the directories that it needs instead".to_owned(),
+                "--trust-mounts mounts it all the same".to_owned(),
             ],
             Self::NoCompose => vec![
                 "other compose programs: put what `terok-clearance podman annotations --form \
