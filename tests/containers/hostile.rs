@@ -28,7 +28,11 @@ fn containers_that_could_go_around_the_rules_are_refused() {
             let output = host.begin(&words).ends();
             assert!(!output.status.success(), "{words}\n{}", told(&output));
             let errors = host.hook_errors();
-            assert!(errors[before..].contains(because), "{words}\n{errors}");
+            let told = told(&output);
+            assert!(
+                errors[before..].contains(because),
+                "{words}\n{told}{errors}"
+            );
         }
         // A connection of podman's own is not what the hook makes.
         for network in ["slirp4netns", "pasta"] {
@@ -97,7 +101,7 @@ fn a_workload_with_the_operators_sockets_cannot_answer() {
     );
     for way in WAYS {
         let script = format!(
-            "({fetch}; echo fetched $? >/shared/{way}) & \
+            "export PATH=/bin; ({fetch}; echo fetched $? >/shared/{way}) & \
              export XDG_RUNTIME_DIR={runtime} HOME=/; sleep 2; \
              /program list >/shared/{way}-list 2>&1; \
              for n in 0 1 2 3; do \

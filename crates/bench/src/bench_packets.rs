@@ -442,6 +442,7 @@ pub(crate) fn serve_supervisor(directory: &Path, pid: u32) -> anyhow::Result<()>
         hold: HoldLimit::Refuse,
         allow_capabilities: true,
         runtime_dir: RuntimeDir::new(directory),
+        journal: None,
     };
     build_runtime()?.block_on(async {
         let supervisor = Supervisor::start(config).context("starting")?;

@@ -146,11 +146,14 @@ impl SocketPair {
 
 impl Drop for SocketPair {
     fn drop(&mut self) {
-        if !self.closed {
-            for socket in [&self.inside, &self.outside] {
-                if let Err(error) = socket.set_zero_linger() {
-                    tracing::debug!(%error, "cannot reset a relayed connection");
-                }
+        for socket in [&self.inside, &self.outside] {
+            let set = if self.closed {
+                sockopt::set_socket_linger(socket, None)
+            } else {
+                sockopt::set_socket_linger(socket, Some(Duration::ZERO))
+            };
+            if let Err(error) = set {
+                tracing::debug!(%error, "cannot reset a relayed connection");
             }
         }
     }
@@ -159,6 +162,8 @@ impl Drop for SocketPair {
 /// Sets the options that a relayed connection runs with. A socket that refuses one still works.
 fn prepare(socket: &TcpStream, times: &KeepaliveTimes) {
     let result = sockopt::set_tcp_nodelay(socket, true)
+        // A kill of this process is a reset, too: no part of an answer passes for all of it.
+        .and_then(|()| sockopt::set_socket_linger(socket, Some(Duration::ZERO)))
         // Urgent data passes in line; otherwise its byte would be lost.
         .and_then(|()| sockopt::set_socket_oobinline(socket, true))
         .and_then(|()| sockopt::set_socket_keepalive(socket, true))

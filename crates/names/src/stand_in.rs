@@ -42,6 +42,11 @@ impl StandInObserver {
     pub fn new(observe: impl Fn(&DomainName, Ipv4Addr) + Send + Sync + 'static) -> Self {
         Self(Arc::new(observe))
     }
+
+    /// Calls the observer.
+    pub fn observe(&self, name: &DomainName, address: Ipv4Addr) {
+        (self.0)(name, address);
+    }
 }
 
 impl fmt::Debug for StandInObserver {
@@ -120,8 +125,8 @@ impl StandInTable {
     fn insert(&mut self, name: &DomainName, suffix: u16) {
         self.suffixes.insert(name.clone(), suffix);
         self.names.insert(suffix, name.clone());
-        if let Some(StandInObserver(observe)) = &self.observer {
-            observe(name, address(suffix));
+        if let Some(observer) = &self.observer {
+            observer.observe(name, address(suffix));
         }
     }
 

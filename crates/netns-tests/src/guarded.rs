@@ -9,6 +9,7 @@
 
 use std::io;
 use std::net::{IpAddr, TcpStream};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use std::time::Duration;
 use netns::ProcessHandle;
 use shield::Policy;
 use supervisor::{
-    AllowedDest, DossierSource, FilteredPolicy, HoldLimit, NameAccess, Supervisor,
+    AllowedDest, DossierSource, FilteredPolicy, HoldLimit, NameAccess, StateJournal, Supervisor,
     SupervisorConfig, SupervisorExit, TraceObserver,
 };
 use tempfile::TempDir;
@@ -46,6 +47,8 @@ pub struct Guarded {
     task: JoinSet<SupervisorExit>,
     /// The socket for operators.
     pub hub: PathBuf,
+    /// The journal of the supervisors.
+    state: Option<OwnedFd>,
 }
 
 impl Guarded {
@@ -64,6 +67,7 @@ impl Guarded {
             runtime,
             stop: CancellationToken::new(),
             task: JoinSet::new(),
+            state: None,
         };
         guarded.supervise(hold, names(), &[]);
         guarded
@@ -109,6 +113,10 @@ impl Guarded {
             hold,
             allow_capabilities: true,
             runtime_dir: RuntimeDir::new(self.runtime.path()),
+            journal: self
+                .state
+                .as_ref()
+                .map(|state| StateJournal::from_fd(state.try_clone().unwrap())),
         })
         .unwrap()
     }
@@ -119,6 +127,25 @@ impl Guarded {
         let stop = self.stop.clone();
         self.task
             .spawn(async move { supervisor.serve(stop).await.unwrap() });
+    }
+
+    /// Gives the supervisors that start from now on a journal.
+    pub fn keep_state(&mut self) {
+        let state = StateJournal::create().unwrap();
+        self.state = Some(state.as_fd().try_clone_to_owned().unwrap());
+    }
+
+    /// Ends the supervisor in the middle of what it does.
+    pub async fn kill(&mut self) {
+        self.task.abort_all();
+        assert!(
+            self.task
+                .join_next()
+                .await
+                .unwrap()
+                .unwrap_err()
+                .is_cancelled()
+        );
     }
 
     /// Stops the supervisor.
@@ -141,16 +168,28 @@ pub struct Operator {
 impl Operator {
     /// Connects and waits until connections are held.
     pub async fn connect(guarded: &Guarded) -> Self {
+        Self::connect_to_pending(guarded).await.0
+    }
+
+    /// As [`connect`](Self::connect), with the questions that are pending.
+    pub async fn connect_to_pending(guarded: &Guarded) -> (Self, Vec<Arc<Request>>) {
         let (client, events) = Client::start_answering(&guarded.hub).await.unwrap();
         let mut operator = Self { client, events };
-        while !matches!(operator.next().await, Event::Synced) {}
+        let mut pending = Vec::new();
+        loop {
+            match operator.next().await {
+                Event::Pending(request) => pending.push(request),
+                Event::Synced => break,
+                _ => {}
+            }
+        }
         // The supervisor has seen the operator when the kernel's set has the element.
         let begin = Instant::now();
         while !held_set().contains("tcp") {
             assert!(begin.elapsed() < Duration::from_secs(5));
             tokio::task::yield_now().await;
         }
-        operator
+        (operator, pending)
     }
 
     /// Returns the next event.

@@ -93,6 +93,7 @@ async fn a_supervisor_refuses_a_sandbox_that_can_go_around_it() {
             hold: HoldLimit::Refuse,
             allow_capabilities,
             runtime_dir: RuntimeDir::new(runtime.path()),
+            journal: None,
         })
     };
     let able = start("env");

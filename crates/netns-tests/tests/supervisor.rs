@@ -45,6 +45,7 @@ fn config(process: ProcessHandle, runtime: &TempDir, allowed: &[&str]) -> Superv
         hold: HoldLimit::Refuse,
         allow_capabilities: true,
         runtime_dir: RuntimeDir::new(runtime.path()),
+        journal: None,
     }
 }
 

@@ -47,6 +47,7 @@ async fn supervisor_process() {
         hold: HoldLimit::Refuse,
         allow_capabilities: true,
         runtime_dir: RuntimeDir::new(std::env::var_os(RUNTIME).unwrap()),
+        journal: None,
     };
     let supervisor = Supervisor::start(config).unwrap();
     println!("{READY}{}", supervisor.hub_path().display());

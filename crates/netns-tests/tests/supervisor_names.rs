@@ -505,6 +505,7 @@ async fn a_taken_port_of_the_name_server_is_an_error_that_names_it() {
         hold: LONG,
         allow_capabilities: true,
         runtime_dir: RuntimeDir::new(runtime.path()),
+        journal: None,
     });
     let Err(SupervisorStartError::NameServer(error)) = started else {
         panic!("{started:?}");

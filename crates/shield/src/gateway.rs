@@ -8,14 +8,22 @@ use crate::netlink::socket::NftSocket;
 use crate::netlink::{encode, verify};
 use crate::ruleset::Ruleset;
 
-/// Loads the ruleset of a new gateway in the network namespace of `socket` (`AF_NETLINK`,
+/// Loads the ruleset of a gateway in the network namespace of `socket` (`AF_NETLINK`,
 /// `NETLINK_NETFILTER`) and compares the kernel's state with it.
+///
+/// The ruleset of an earlier process stays as it is, or is replaced in one transaction: no packet
+/// passes without a ruleset.
 ///
 /// After an error the sandbox must not start.
 pub fn engage_gateway(socket: OwnedFd, has_ipv6: bool) -> Result<(), ShieldError> {
     let mut netlink = NftSocket::new(socket);
     let ruleset = Ruleset::of_gateway(has_ipv6);
-    netlink.commit_transaction(&encode::create_ruleset(&ruleset), None)?;
+    // Refused where an earlier process has created the chains: then its ruleset is looked at.
+    drop(netlink.commit_transaction(&encode::create_ruleset(&ruleset), None));
+    if verify(&mut netlink, &ruleset).is_ok() {
+        return Ok(());
+    }
+    netlink.commit_transaction(&encode::replace_ruleset(&ruleset), None)?;
     verify(&mut netlink, &ruleset)
 }
 

@@ -14,7 +14,7 @@ use terok_clearance::{
 };
 
 use crate::served_names::NameServerConfig;
-use crate::{DossierSource, LongestAnswer};
+use crate::{DossierSource, LongestAnswer, StateJournal};
 
 /// The configuration of a supervisor and its sandbox.
 #[derive(Debug)]
@@ -38,6 +38,10 @@ pub struct SupervisorConfig {
     pub allow_capabilities: bool,
     /// The operator's runtime directory, with `terok/clearance/…` and `terok/events/…`.
     pub runtime_dir: RuntimeDir,
+    /// What a supervisor of this sandbox finds after this one was killed, and what this one finds
+    /// of an earlier one. The rules of the firewall outlast a supervisor without it; which answers
+    /// they are does not.
+    pub journal: Option<StateJournal>,
 }
 
 /// The rules of a sandbox in the filtered way, besides its destinations allowed from the start.

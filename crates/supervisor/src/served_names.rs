@@ -16,6 +16,8 @@ use terok_clearance::DomainName;
 use terok_clearance::address_class::AddressClass;
 use tokio::sync::mpsc;
 
+use crate::state_journal::OpenedJournal;
+
 /// Time for which a name keeps its address although it is looked up again: programs send the
 /// queries for both address families at once.
 const MIN_ADDRESS_TIME: Duration = Duration::from_secs(2);
@@ -120,6 +122,22 @@ impl ServedNames {
             .entry(name.clone())
             .or_insert_with(|| OrderedName::new(stand_in));
         Ok(stand_in)
+    }
+
+    /// Takes over the names that have stand-ins without a rule, and records all of them from now
+    /// on. What the firewall knows counts before the journal.
+    pub(crate) fn journal_names(&mut self, journal: &OpenedJournal) {
+        let stand_ins = self.forwarder.stand_ins_mut();
+        let observer = journal.name_observer();
+        for (name, one) in &self.ordered {
+            observer.observe(name, one.stand_in);
+        }
+        stand_ins.set_observer(observer);
+        for (name, address) in journal.earlier_names() {
+            if !stand_ins.restore(&name, address) {
+                tracing::debug!(%name, %address, "an earlier stand-in address is not used");
+            }
+        }
     }
 
     /// Restores a name that a rule of an earlier supervisor is about. Returns `false` if another

@@ -2,9 +2,11 @@
 //! The shield as an enforcer for the hub and as a sink for looked-up addresses.
 
 mod connections;
+mod journaled;
 mod names;
 mod rules;
 
+use journaled::EnforcerGuard;
 use rules::FilteredRules;
 pub(crate) use rules::RuleAction;
 
@@ -12,10 +14,12 @@ pub(crate) use names::StandInPacket;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use egress::{EgressNotice, HeldCount, HoldLimit};
+use hub::ledger::StoredQuestion;
 use hub::{Claim, DecisionEnforcer, ScopeOffer};
+use policy::RuleVerdict;
 use reader::socket_owner::SocketDiag;
 use shield::{NetlinkError, NftShield};
 use terok_clearance::wire::clearance2::{
@@ -31,6 +35,7 @@ use tokio::time::Instant;
 use crate::boot_clock::BootAlarm;
 use crate::hold_table::{HeldQuestion, HoldTable, MIN_REFUSAL, OverdueDest, PacketFate};
 use crate::served_names::ServedNames;
+use crate::state_journal::{OpenedJournal, SharedJournal};
 use crate::{AllowedDest, FilteredPolicy, LongestAnswer, TraceEvent, TraceObserver};
 
 /// One sandbox's shield, shared by the hub (answers) and the reader (looked-up addresses).
@@ -53,6 +58,8 @@ struct ShieldEnforcerState {
     rules: FilteredRules,
     /// Ends sockets; `None` if that is not possible.
     sockets: Option<SocketDiag>,
+    /// Where the rules of answers are kept for a later supervisor.
+    journal: Option<SharedJournal>,
 }
 
 impl std::fmt::Debug for ShieldEnforcerState {
@@ -64,6 +71,7 @@ impl std::fmt::Debug for ShieldEnforcerState {
             names,
             rules,
             sockets,
+            journal,
         } = self;
         f.debug_struct("ShieldEnforcerState")
             .field("shield", shield)
@@ -72,6 +80,7 @@ impl std::fmt::Debug for ShieldEnforcerState {
             .field("names", names)
             .field("rules", rules)
             .field("sockets", sockets)
+            .field("journal", journal)
             .finish()
     }
 }
@@ -83,6 +92,7 @@ impl ShieldEnforcer {
         hold: HoldLimit,
         names: Option<ServedNames>,
         sockets: Option<SocketDiag>,
+        journal: Option<&OpenedJournal>,
     ) -> Result<Self, NetlinkError> {
         let elements = shield.list_elements()?;
 
@@ -93,8 +103,9 @@ impl ShieldEnforcer {
             names,
             rules: FilteredRules::default(),
             sockets,
+            journal: journal.map(|opened| opened.journal.clone()),
         };
-        state.restore_rules(elements);
+        state.restore_rules(elements, journal.map(|opened| &opened.state));
         Ok(Self {
             state: Arc::new(Mutex::new(state)),
             hold_recorded: Arc::new(Notify::new()),
@@ -205,6 +216,19 @@ impl ShieldEnforcer {
     /// Waits until a connection begins to wait. Cancel safe.
     pub(crate) async fn hold_recorded(&self) {
         self.hold_recorded.notified().await;
+    }
+
+    /// Returns `true` if no rule covers the destination of a question of an earlier supervisor.
+    pub(crate) fn still_asks(&self, question: &StoredQuestion) -> bool {
+        let Ok(target) = question.dest().parse_target() else {
+            return true;
+        };
+        let dest = PacketDest {
+            host: rules::target_host(&target),
+            port: question.port(),
+            protocol: question.protocol(),
+        };
+        self.lock_state().decide(&dest) == RuleVerdict::Ask
     }
 
     /// Returns the next time limit of a waiting connection.
@@ -352,8 +376,8 @@ impl ShieldEnforcer {
         }
     }
 
-    fn lock_state(&self) -> MutexGuard<'_, ShieldEnforcerState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_state(&self) -> EnforcerGuard<'_> {
+        EnforcerGuard::new(self.state.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

@@ -22,7 +22,7 @@ use terok_clearance::wire::clearance2::HubStatus;
 use terok_clearance::{DisplayText, Dossier, Target, Timestamp, error_chain, varlink};
 use tokio_util::sync::CancellationToken;
 
-use crate::boot_clock::BootAlarm;
+use crate::boot_clock::{BootAlarm, boot_id};
 use crate::hold_switch::switch_hold;
 use crate::name_server::NameServerSockets;
 use crate::reader_sink::SupervisorSink;
@@ -30,10 +30,11 @@ use crate::sandbox_lookup::SandboxLookupSockets;
 use crate::sandbox_service::SandboxService;
 use crate::served_names::{ServedNames, WantedNames};
 use crate::shield_enforcer::{ShieldEnforcer, std_now};
+use crate::state_journal::OpenedJournal;
 use crate::who_asks::{SearchSubject, WhoAsks};
 use crate::{
     DossierSource, FilteredPolicy, NameAccess, NameServerBindError, NameServerConfig,
-    SandboxLookup, SupervisorConfig, TraceObserver,
+    SandboxLookup, StateNotRestored, SupervisorConfig, TraceObserver,
 };
 
 /// One sandbox's reader, hub and shield, with the ruleset in force and the sockets bound.
@@ -49,6 +50,7 @@ pub struct Supervisor {
     dossier: DossierSource,
     service: SandboxService,
     capability_holder: Option<FirewallBypass>,
+    journal: Option<OpenedJournal>,
 }
 
 /// A process of a sandbox that can go around the firewall.
@@ -218,6 +220,7 @@ impl Supervisor {
             hold,
             allow_capabilities,
             runtime_dir: runtime,
+            journal,
         } = config;
         let capability_holder = check_capabilities(&processes, allow_capabilities)?;
         let netns = processes.netns_ref();
@@ -231,6 +234,7 @@ impl Supervisor {
             SocketSpec::SockDiag,
         ])?;
         let policy = names.policy()?;
+        let journal = journal.map(|journal| journal.open(&container, &boot_id()));
         // Before the rules: a lookup that is redirected must find the name server.
         let (name_server, mut served) = match names {
             NameAccess::Resolvers(_) => (None, None),
@@ -259,6 +263,9 @@ impl Supervisor {
         let mut shield = attach_or_engage([orders, others], &policy)?;
         if let Some(served) = &mut served {
             restore_names(&mut shield, served)?;
+            if let Some(opened) = &journal {
+                served.journal_names(opened);
+            }
         }
 
         let sockets = reader::NflogSockets::bind(questions, answers)?;
@@ -272,7 +279,7 @@ impl Supervisor {
         let ending = SocketDiag::new(ending)
             .inspect_err(|error| tracing::warn!(%error, "sockets are not ended with their rules"))
             .ok();
-        let firewall = ShieldEnforcer::new(shield, hold, served, ending)
+        let firewall = ShieldEnforcer::new(shield, hold, served, ending, journal.as_ref())
             .map_err(|error| SupervisorStartError::Shield(error.into()))?;
         for dest in allowed_dests {
             if let Err(reason) = firewall.allow(&dest) {
@@ -290,7 +297,13 @@ impl Supervisor {
             service: SandboxService::bind(container, dossier.clone(), processes, &runtime)?,
             dossier,
             capability_holder,
+            journal,
         })
+    }
+
+    /// Returns the reason why the state of the earlier supervisor is not used, if there was one.
+    pub fn state_not_restored(&self) -> Option<&StateNotRestored> {
+        self.journal.as_ref()?.lost.as_ref()
     }
 
     /// Returns a process of the sandbox that could go around the firewall at the start. `None`
@@ -343,9 +356,13 @@ impl Supervisor {
             dossier,
             service,
             capability_holder: _,
+            journal,
         } = self;
         firewall.end_connections_without_rule();
-        let hub = SandboxService::create_hub(firewall.clone(), None);
+        let earlier = journal.map(|opened| {
+            opened.to_questions(|question| firewall.still_asks(question), dossier.read())
+        });
+        let hub = SandboxService::create_hub(firewall.clone(), earlier);
         hub.describe(HubDescription {
             way: HubStatus::FILTERED,
             published: Vec::new(),

@@ -120,6 +120,7 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
         hold,
         allow_capabilities,
         runtime_dir: RuntimeDir::new(context.environment.private_runtime_dir()?),
+        journal: None,
     };
     let work = async {
         let mut signals = StopSignals::catch()?;

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test")]
 
 mod attacks;
+mod journaled;
 mod record;
 mod start_rules;
 

@@ -4,7 +4,7 @@
 //! Each change of a rule replaces the orders of its destination, in one transaction, from all
 //! rules for it. So a revoked rule takes nothing with it that another rule opens.
 
-mod order_terms;
+pub(super) mod order_terms;
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -14,7 +14,7 @@ use policy::{
     BootInstant, MAX_RULES, PolicyRule, RuleId, RuleOrigin, RuleSpec, RuleTable, RuleTerm,
     RuleVerdict, TableRule,
 };
-use shield::{DestOrder, ListedElement, OpenedConnectionKey};
+use shield::{DestOrder, OpenedConnectionKey};
 use terok_clearance::wire::clearance2::{RevokeReply, RuleCallError};
 use terok_clearance::{
     Action, BlockedPacket, DestPattern, DestZone, DisplayText, DomainName, HostPattern, PacketDest,
@@ -22,8 +22,8 @@ use terok_clearance::{
 };
 
 use order_terms::{
-    FilteredRuleError, check_expressible, contains_order, dest_orders, restored_rules,
-    scope_pattern, target_pattern,
+    FilteredRuleError, check_expressible, contains_order, dest_orders, scope_pattern,
+    target_pattern,
 };
 
 pub(super) use order_terms::target_host;
@@ -31,6 +31,7 @@ pub(super) use order_terms::target_host;
 use super::connections::set_open;
 use super::{ShieldEnforcerState, std_now};
 use crate::boot_clock::boot_now;
+use crate::state_journal::StartRule;
 use crate::{AllowedDest, FilteredPolicy, LongestAnswer, RuleEnd, TraceEvent, rule_listing};
 
 /// The rules of a sandbox.
@@ -46,7 +47,9 @@ pub(super) struct FilteredRules {
     /// The longest that an answer may last.
     pub(super) longest_answer: LongestAnswer,
     /// The addresses that have orders of a rule for a network.
-    network_addresses: HashSet<IpAddr>,
+    pub(super) network_addresses: HashSet<IpAddr>,
+    /// The rules of the start that were revoked before this supervisor.
+    pub(super) revoked_at_start: Vec<StartRule>,
 }
 
 /// What the rules do with a packet that no order covers yet.
@@ -189,6 +192,9 @@ impl ShieldEnforcerState {
                 by: DisplayText::default(),
                 since: Timestamp::now(),
             };
+            if self.rules.take_revoked(&spec) {
+                return Ok(());
+            }
             let replaced = self.rules.replaced_by(&spec);
             self.add_rule(spec, &replaced, None)
         };
@@ -217,6 +223,9 @@ impl ShieldEnforcerState {
                 && let Err(reason) = check_expressible(&spec)
             {
                 tracing::warn!(%pattern, %reason, "a rule opens nothing here");
+                continue;
+            }
+            if self.rules.take_revoked(&spec) {
                 continue;
             }
             let replaced = self.rules.replaced_by(&spec);
@@ -320,31 +329,6 @@ impl ShieldEnforcerState {
             tracing::warn!(%error, "connections could not be ended");
         }
         Ok(())
-    }
-
-    /// Takes the orders of an earlier supervisor over as rules.
-    pub(super) fn restore_rules(&mut self, elements: Vec<ListedElement>) {
-        let (now, since) = (boot_now(), Timestamp::now());
-        for restored in restored_rules(elements) {
-            let term = match restored.remaining {
-                Some(remaining) => RuleTerm::Until(now.saturating_add(remaining)),
-                None => RuleTerm::Run,
-            };
-            let pattern = target_pattern(&restored.target, restored.port, restored.protocol);
-            let added = pattern.map(|pattern| {
-                self.rules.table.add(RuleSpec {
-                    pattern,
-                    action: restored.action,
-                    term,
-                    origin: RuleOrigin::Restored,
-                    by: DisplayText::default(),
-                    since,
-                })
-            });
-            if !matches!(added, Ok(Ok(_))) {
-                tracing::warn!(?restored, "an order of an earlier supervisor is not listed");
-            }
-        }
     }
 
     /// Ends the rules whose time is over, and their connections. Returns the next time to do so.
@@ -502,7 +486,7 @@ impl ShieldEnforcerState {
     }
 
     /// Makes the orders of a host those of the rules, in one transaction.
-    fn apply_orders(
+    pub(super) fn apply_orders(
         &mut self,
         host: &PacketHost,
         without: &[RuleId],

@@ -47,7 +47,7 @@ fn pattern(id: u64) -> DestPattern {
 }
 
 fn rule(id: u64) -> PolicyRule {
-    let action = if id % 3 == 0 {
+    let action = if id.is_multiple_of(3) {
         Action::Deny
     } else {
         Action::Allow
@@ -99,7 +99,7 @@ fn question(number: u64, repeats: u64) -> StoredQuestion {
     }
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 enum Step {
     Name(u8, u8),
     Rule,

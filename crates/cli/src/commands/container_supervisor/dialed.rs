@@ -14,7 +14,7 @@ use terok_clearance::{DisplayText, Timestamp};
 
 use super::container_identity::ContainerIdentity;
 use super::container_rules::{begin_record, end_record, given_rules, hold_limit, read_policy};
-use super::kept_files::{KeptDialed, keep_container};
+use super::kept_files::{KeptState, keep_container};
 use super::{Guard, GuardedNetwork, private_runtime_dir};
 use crate::CommandContext;
 use crate::commands::run::{HOSTS_FILE, RESOLV_CONF, proxy_of_environment, read_container_rules};
@@ -22,24 +22,26 @@ use crate::commands::run::{HOSTS_FILE, RESOLV_CONF, proxy_of_environment, read_c
 /// Builds the gateway, or takes over that of a former process with its state, and loads its rules.
 pub(super) fn start(
     network: &GuardedNetwork,
-    kept: Option<KeptDialed>,
+    kept: Option<KeptState>,
     context: &CommandContext,
 ) -> anyhow::Result<Guard> {
     let GuardedNetwork {
         request, processes, ..
     } = network;
-    let KeptDialed { gateway, journal } = match kept {
+    let KeptState { journal, gateway } = match kept {
         Some(kept) => kept,
         None => {
             let process = processes.first_alive().context("the container has ended")?;
-            let kept = KeptDialed {
-                gateway: GatewayNetns::build(&process).context("cannot build the gateway")?,
+            let gateway = GatewayNetns::build(&process).context("cannot build the gateway")?;
+            let kept = KeptState {
+                gateway: Some(gateway),
                 journal: StateJournal::create().context("cannot create the state")?,
             };
-            keep_container(request, processes, Some(&kept)).context("cannot keep the container")?;
+            keep_container(request, processes, &kept).context("cannot keep the container")?;
             kept
         }
     };
+    let gateway = gateway.context("the gateway of the container was not kept")?;
     let environment = &context.environment;
     let given = read_policy(request, context)?;
     let identity = ContainerIdentity::find(request, given.name.clone());

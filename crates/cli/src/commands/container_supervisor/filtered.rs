@@ -5,14 +5,16 @@ use anyhow::Context as _;
 use containers::{Uplink, UplinkProgram, annotation_keys};
 use names::HostResolver;
 use runner::load_stand_in_key;
-use supervisor::{NameAccess, NameServerConfig, SandboxLookup, Supervisor, SupervisorConfig};
+use supervisor::{
+    NameAccess, NameServerConfig, SandboxLookup, StateJournal, Supervisor, SupervisorConfig,
+};
 use terok_clearance::socket::RuntimeDir;
 
 use super::container_identity::ContainerIdentity;
 use super::container_rules::{
     begin_record, end_record, given_rules, hold_limit, read_filtered_rules, read_policy,
 };
-use super::kept_files::keep_container;
+use super::kept_files::{KeptState, keep_container};
 use super::{Guard, GuardedNetwork, private_runtime_dir};
 use crate::CommandContext;
 use crate::commands::run::{HOSTS_FILE, RESOLV_CONF};
@@ -20,6 +22,7 @@ use crate::commands::run::{HOSTS_FILE, RESOLV_CONF};
 /// Loads the rules, and then makes the connection.
 pub(super) async fn start(
     network: &GuardedNetwork,
+    kept: Option<KeptState>,
     context: &CommandContext,
 ) -> anyhow::Result<Guard> {
     let GuardedNetwork {
@@ -39,7 +42,19 @@ pub(super) async fn start(
     let policy = read_filtered_rules(&given_rules(&given), context)?;
     let audit = begin_record(network, &identity, Vec::new(), context)?;
     let observed = audit.clone();
+    let journal = match kept {
+        Some(kept) => kept.journal,
+        None => {
+            let kept = KeptState {
+                journal: StateJournal::create().context("cannot create the state")?,
+                gateway: None,
+            };
+            keep_container(request, processes, &kept).context("cannot keep the container")?;
+            kept.journal
+        }
+    };
     let supervisor = Supervisor::start(SupervisorConfig {
+        journal: Some(journal),
         container: request.id.clone(),
         dossier: identity.dossier_source(),
         processes: processes.clone(),
@@ -56,6 +71,7 @@ pub(super) async fn start(
         // process has those of the runtime.
         allow_capabilities: true,
         runtime_dir: RuntimeDir::new(private_runtime_dir(context)?),
+        journal: None,
     });
     let supervisor = supervisor.and_then(|supervisor| supervisor.with_policy(policy));
     let supervisor = supervisor.context("cannot guard the container")?;
@@ -64,7 +80,6 @@ pub(super) async fn start(
     let program = UplinkProgram::find(|name| environment.find_protected_program(name))?;
     let process = processes.first_alive().context("the container has ended")?;
     let mut uplink = Uplink::start(&program, &process).await?;
-    keep_container(request, processes, None).context("cannot keep the container")?;
     Ok(Box::new(move |stop| {
         Box::pin(async move {
             let serving = supervisor.serve(stop.clone());

@@ -21,7 +21,7 @@ const PROCESS_FILE: &str = "process";
 /// The gateway's network namespace, with IPv6 and without.
 const GATEWAY_FILES: [(&str, bool); 2] = [("gateway-v6", true), ("gateway-v4", false)];
 
-/// The rules, questions and names of a supervisor in the dialed way.
+/// The rules, questions and names.
 const STATE_FILE: &str = "state";
 
 /// The containers of a supervisor that has failed.
@@ -29,15 +29,16 @@ const STATE_FILE: &str = "state";
 pub(super) struct KeptContainers {
     pub(super) request: StartRequest,
     pub(super) processes: SandboxProcesses,
-    /// What the dialed way needs.
-    pub(super) dialed: Option<KeptDialed>,
+    pub(super) state: KeptState,
 }
 
-/// What the dialed way needs of a former process.
+/// What a supervisor needs of a former one.
 #[derive(Debug)]
-pub(super) struct KeptDialed {
-    pub(super) gateway: GatewayNetns,
+pub(super) struct KeptState {
+    /// The rules, questions and names.
     pub(super) journal: StateJournal,
+    /// The gateway of the dialed way.
+    pub(super) gateway: Option<GatewayNetns>,
 }
 
 impl KeptContainers {
@@ -54,11 +55,11 @@ impl KeptContainers {
         });
         let gateway = gateways.next();
         drop(gateways);
-        let state = passed.take(STATE_FILE).map(StateJournal::from_fd);
-        let dialed = match (gateway, state) {
-            (Some(gateway), Some(journal)) => Some(KeptDialed { gateway, journal }),
-            _ => None,
+        let journal = match passed.take(STATE_FILE) {
+            Some(file) => StateJournal::from_fd(file),
+            None => StateJournal::create()?,
         };
+        let state = KeptState { journal, gateway };
         // Those that have ended have no process.
         let processes = passed.take_all(PROCESS_FILE).into_iter();
         let mut processes = processes.filter_map(|pidfd| ProcessHandle::from_pidfd(pidfd).ok());
@@ -74,7 +75,7 @@ impl KeptContainers {
         Ok(Some(Self {
             request,
             processes: all,
-            dialed,
+            state,
         }))
     }
 }
@@ -84,11 +85,11 @@ pub(super) fn keep_process(process: &ProcessHandle) {
     keep(PROCESS_FILE, process);
 }
 
-/// Has the first container kept, with what the dialed way needs.
+/// Has the first container kept, with the state of its supervisor.
 pub(super) fn keep_container(
     request: &StartRequest,
     processes: &SandboxProcesses,
-    dialed: Option<&KeptDialed>,
+    state: &KeptState,
 ) -> io::Result<()> {
     let file = memfd_create("terok-clearance-request", MemfdFlags::CLOEXEC)?;
     let mut file = File::from(file);
@@ -96,8 +97,9 @@ pub(super) fn keep_container(
     if let Some(process) = processes.first_alive() {
         keep_process(&process);
     }
-    if let Some(KeptDialed { gateway, journal }) = dialed {
-        keep(STATE_FILE, journal);
+    let KeptState { journal, gateway } = state;
+    keep(STATE_FILE, journal);
+    if let Some(gateway) = gateway {
         let names = GATEWAY_FILES.into_iter();
         let mut names = names.filter(|(_, has_ipv6)| *has_ipv6 == gateway.has_ipv6());
         if let Some((name, _)) = names.next() {

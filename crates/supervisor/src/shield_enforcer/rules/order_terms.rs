@@ -13,7 +13,7 @@ use terok_clearance::{
 
 /// An answer that cannot become a rule.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum FilteredRuleError {
+pub(in crate::shield_enforcer) enum FilteredRuleError {
     #[error("the destination is neither an address nor a name")]
     Dest(#[from] terok_clearance::DestParseError),
     #[error("the scope cannot be a rule")]
@@ -127,7 +127,7 @@ pub(super) fn scope_pattern(scope: &Scope) -> Result<DestPattern, FilteredRuleEr
 }
 
 /// Returns the pattern of an order. Questions about protocols without ports have port 0.
-pub(super) fn target_pattern(
+pub(in crate::shield_enforcer) fn target_pattern(
     target: &Target,
     port: Option<u16>,
     protocol: Option<Protocol>,
@@ -159,12 +159,12 @@ pub(in crate::shield_enforcer) fn target_host(target: &Target) -> PacketHost {
 
 /// An order of an earlier supervisor.
 #[derive(Debug)]
-pub(super) struct RestoredOrder {
-    pub(super) action: Action,
-    pub(super) target: Target,
-    pub(super) port: Option<u16>,
-    pub(super) protocol: Option<Protocol>,
-    pub(super) remaining: Option<std::time::Duration>,
+pub(in crate::shield_enforcer) struct RestoredOrder {
+    pub(in crate::shield_enforcer) action: Action,
+    pub(in crate::shield_enforcer) target: Target,
+    pub(in crate::shield_enforcer) port: Option<u16>,
+    pub(in crate::shield_enforcer) protocol: Option<Protocol>,
+    pub(in crate::shield_enforcer) remaining: Option<std::time::Duration>,
 }
 
 /// The number of protocols with ports, each of which has an element of its own in an order for a
@@ -172,7 +172,9 @@ pub(super) struct RestoredOrder {
 const PROTOCOLS_OF_A_PORT: usize = 5;
 
 /// Returns the orders that elements of the firewall come from.
-pub(super) fn restored_rules(elements: Vec<ListedElement>) -> Vec<RestoredOrder> {
+pub(in crate::shield_enforcer) fn restored_rules(
+    elements: Vec<ListedElement>,
+) -> Vec<RestoredOrder> {
     type OrderKey = (String, bool, Option<u16>);
     let mut by_port: BTreeMap<OrderKey, BTreeMap<Option<u8>, RestoredOrder>> = BTreeMap::new();
     for element in elements {
