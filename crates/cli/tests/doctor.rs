@@ -100,7 +100,7 @@ impl Report {
             let names: Vec<_> = fields.keys().map(String::as_str).collect();
             assert_eq!(
                 names,
-                ["check", "group", "status", "found", "fix"],
+                ["check", "fix", "found", "group", "status"],
                 "{finding}"
             );
             let is_pass = finding["status"] == "pass";
@@ -281,7 +281,7 @@ fn a_broken_configuration_of_podman_is_found() {
     report.assert(
         "containers-conf",
         "failure",
-        "/etc/containers/containers.conf has an error",
+        "starts no container: /etc/containers/containers.conf: unclosed table",
         "correct /etc/containers/containers.conf",
     );
 }

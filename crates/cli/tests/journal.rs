@@ -28,8 +28,8 @@ fn serve(means_stderr: bool) -> (Option<BTreeMap<String, String>>, String) {
     fs::create_dir_all(run.join("systemd/journal")).unwrap();
     let journal = UnixDatagram::bind(run.join("systemd/journal/socket")).unwrap();
     let (mut log, writer) = std::io::pipe().unwrap();
-    let stream = File::from(OwnedFd::from(writer.try_clone().unwrap()));
-    let stream = stream.metadata().unwrap();
+    let stream = File::from(OwnedFd::from(writer.try_clone().unwrap())).metadata();
+    let stream = stream.unwrap();
     let inode = if means_stderr {
         stream.ino()
     } else {

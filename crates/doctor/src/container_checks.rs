@@ -7,7 +7,7 @@ use crate::HostDescription;
 use crate::containers_conf::read_runtime;
 use crate::finding::{Check, Finding};
 use crate::package_manager::SystemPackage;
-use crate::program_output::{ProgramOutput, run_program};
+use crate::program_output::{QueriedOutput, run_program};
 
 const PODMAN: Check = Check::of_containers("podman");
 const RUNTIME: Check = Check::of_containers("oci-runtime");
@@ -20,6 +20,9 @@ const OLDEST_PODMAN: (u32, u32) = (4, 3);
 const NEWEST_PODMAN_MAJOR: u32 = 5;
 /// Podman's runtimes in the order in which it looks for them.
 const KNOWN_RUNTIMES: [&str; 2] = ["crun", "runc"];
+/// A directory in which nothing can be created: crun makes its state directory in `XDG_RUNTIME_DIR`
+/// even to print its version.
+const NO_RUNTIME_DIR: &str = "/proc/nonexistent";
 /// Podman looks here, too, whatever `PATH` is.
 const RUNTIME_DIRECTORIES: [&str; 5] = [
     "/usr/bin",
@@ -29,7 +32,7 @@ const RUNTIME_DIRECTORIES: [&str; 5] = [
     "/sbin",
 ];
 
-/// Checks podman. `has_hooks`: hooks of ours are installed, so that containers are expected.
+/// Checks podman. `has_hooks`: this program's hooks are installed, so that containers are expected.
 pub(crate) async fn check_podman(host: &HostDescription, has_hooks: bool) -> Finding {
     let packages = [
         SystemPackage::Podman,
@@ -53,7 +56,7 @@ pub(crate) async fn check_podman(host: &HostDescription, has_hooks: bool) -> Fin
     let output = run_program(&podman, &["--version"], &host.runtime_dir, host.time_limit).await;
     let text = match output {
         Ok(output) if output.status.success() => output.stdout,
-        Ok(ProgramOutput { stderr, .. }) => {
+        Ok(QueriedOutput { stderr, .. }) => {
             return PODMAN.failure(&format!("`podman --version` failed: {stderr}"), &install);
         }
         Err(error) => return PODMAN.failure(&error.describe("podman"), &install),
@@ -107,7 +110,8 @@ pub(crate) async fn check_runtime(host: &HostDescription) -> Finding {
         };
         return RUNTIME.failure(&found, &install);
     };
-    let output = run_program(&runtime, &["--version"], &host.runtime_dir, host.time_limit).await;
+    let nowhere = Path::new(NO_RUNTIME_DIR);
+    let output = run_program(&runtime, &["--version"], nowhere, host.time_limit).await;
     let version = match output {
         Ok(output) if output.status.success() => output.stdout,
         Ok(output) => {

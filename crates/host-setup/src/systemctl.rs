@@ -106,6 +106,11 @@ impl Systemctl {
         self.call(&["is-active", "--quiet", unit]).is_ok()
     }
 
+    /// Returns `true` if a unit starts with its target.
+    pub fn is_enabled(&self, unit: &str) -> bool {
+        self.call(&["is-enabled", "--quiet", unit]).is_ok()
+    }
+
     /// Returns the names of loaded units that match `pattern` and are not inactive or failed.
     pub fn list_running(&self, pattern: &str) -> Result<Vec<String>, SystemctlError> {
         let states = "--state=active,activating,deactivating,reloading";
