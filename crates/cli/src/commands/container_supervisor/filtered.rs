@@ -71,7 +71,6 @@ pub(super) async fn start(
         // process has those of the runtime.
         allow_capabilities: true,
         runtime_dir: RuntimeDir::new(private_runtime_dir(context)?),
-        journal: None,
     });
     let supervisor = supervisor.and_then(|supervisor| supervisor.with_policy(policy));
     let supervisor = supervisor.context("cannot guard the container")?;
