@@ -140,19 +140,6 @@ impl Ledger {
         }
     }
 
-    fn insert(&mut self, number: u64, mut entry: Box<LedgerEntry>) {
-        self.add_to_sandbox(number, &mut entry);
-        for id in entry.ids() {
-            let hash = entry::hash_id(id.as_str(), &self.hasher);
-            self.by_id.insert(hash, number);
-        }
-        self.by_packet.insert(entry.packet_hash(), number);
-        entry.recompute_text_bytes();
-        self.text_bytes = self.text_bytes.saturating_add(entry.text_bytes());
-        self.questions.insert(number, entry);
-        self.note_change(number);
-    }
-
     /// Sets the connections that are held for the question `request`.
     ///
     /// Returns the question's number if the value changed. An unknown question is ignored; of
