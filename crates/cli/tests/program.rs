@@ -521,7 +521,7 @@ fn under_the_name_of_the_hub_it_has_the_hubs_commands() {
     assert_eq!(unavailable.status.code(), Some(1));
     let said = text(&unavailable.stderr);
     assert!(said.starts_with("clearance hub unavailable: "), "{said}");
-    let refused = run(&["install-service", "--bin-path", ""]);
+    let refused = run(&["install-service", "--bin-path", "\n"]);
     assert_eq!(refused.status.code(), Some(1));
     assert_eq!(run(&["preview"]).status.code(), Some(2));
     assert!(run(&["serve", "--help"]).status.success());
