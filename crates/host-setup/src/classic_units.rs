@@ -158,7 +158,7 @@ impl ClassicUnits {
     fn write(&self, unit: &UnitFile) -> Result<PathBuf, FileChangeError> {
         let path = self.directory.join(unit.name);
         for directory in missing_directories(&path) {
-            make_directory(&directory)?;
+            make_directory(&directory, None)?;
         }
         write_file(&path, unit.text.as_bytes(), 0o644, WriteMode::Replace)?;
         Ok(path)

@@ -6,6 +6,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::HostDirectories;
+use containers::host_layout::HOOKS_DIRECTORY;
+
 use crate::hooks_dir_list::{
     AddedHooksDir, DEFAULT_HOOKS_DIRS, HooksDirError, add_hooks_dir, read_hooks_dirs,
     remove_hooks_dir,
@@ -205,6 +207,8 @@ fn inherited_directories(
             }
         }
     }
+    // The machine's hooks of this program have the names of the user's, which replace them.
+    inherited.retain(|one| !Path::new(one).ends_with(HOOKS_DIRECTORY));
     Ok(inherited)
 }
 

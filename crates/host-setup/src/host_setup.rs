@@ -8,6 +8,7 @@ use containers::host_layout::SOCKET_UNIT;
 use crate::apparmor::ApparmorParser;
 use crate::classic_units::retire_legacy_unit;
 use crate::containers_conf_change::{ConfPlan, plan_addition};
+use crate::host_uninstall::{part_of, remove_entry};
 use crate::installed_file::{DiskEntry, WriteMode, remove_leftover, write_file, write_link};
 use crate::manifest::{InstallManifest, ItemContent, ManifestEntry, ManifestFile, decide};
 use crate::setup_event::{EventSink, PathChange, SetupEvent, SetupPart};
@@ -124,11 +125,12 @@ impl HostSetup {
     /// Installs what is missing or outdated, and removes what an earlier setup has installed and
     /// this one does not. A step that fails is reported, and the others are taken.
     pub fn run(&self, events: EventSink<'_>) -> Result<(), HostSetupError> {
-        let mut list = ManifestFile::open(&self.host.directories.state)?;
+        let mut list = ManifestFile::open(&self.host.directories)?;
         let items = self.collect_items(&list.manifest, events)?;
         if !self.options.dry_run {
             // Makes the state directory, and with it the lock of this setup.
             list.save()?;
+            remove_leftovers(&list.manifest, events);
         }
         retire_legacy_unit(
             &self.host.directories.user_units,
@@ -273,15 +275,13 @@ impl HostSetup {
         list: &mut ManifestFile,
         events: EventSink<'_>,
     ) -> Result<(), ManifestError> {
-        let is_left = |path: &Path| {
-            let is_unit = path.parent() == Some(&self.host.directories.user_units)
-                || path.parent() == Some(&self.host.directories.supervisor_units);
-            let is_notifier = is_unit && path.to_string_lossy().contains("notifier");
-            match self.options.notifier {
-                NotifierChoice::Leave { .. } if is_notifier => true,
-                // Without a manager, units cannot be stopped.
-                _ => is_unit && self.host.running_user_manager().is_none(),
+        let is_left = |path: &Path| match (part_of(path), &self.options.notifier) {
+            (SetupPart::Notifier, NotifierChoice::Leave { .. }) => true,
+            // Without a manager, units cannot be stopped.
+            (part @ (SetupPart::Supervisor | SetupPart::Notifier | SetupPart::ClassicHub), _) => {
+                self.host.manager_of(part).is_none()
             }
+            _ => false,
         };
         let entries = list.manifest.entries().to_vec();
         for entry in entries {
@@ -289,13 +289,7 @@ impl HostSetup {
             if items.iter().any(|item| item.path == path) || is_left(path) {
                 continue;
             }
-            crate::host_uninstall::remove_entry(
-                &self.host,
-                &entry,
-                self.options.dry_run,
-                list,
-                events,
-            )?;
+            remove_entry(&self.host, &entry, self.options.dry_run, list, events)?;
         }
         Ok(())
     }
@@ -357,7 +351,10 @@ impl HostSetup {
                 if unit.contains('@') {
                     continue;
                 }
-                run(item.part, &["enable", "--now", &unit]);
+                let is_new = change == PathChange::Created;
+                if is_new || !systemctl.is_enabled(&unit) || !systemctl.is_active(&unit) {
+                    run(item.part, &["enable", "--now", &unit]);
+                }
                 // Running supervisors stay when their start socket is bound again.
                 if change == PathChange::Replaced && unit != SOCKET_UNIT {
                     run(item.part, &["try-restart", &unit]);

@@ -51,9 +51,15 @@ impl HostUninstall {
     /// Removes everything that was installed and not changed since. Returns `false` if nothing was
     /// installed.
     pub fn run(&self, events: EventSink<'_>) -> Result<bool, HostSetupError> {
-        let mut list = ManifestFile::open(&self.host.directories.state)?;
+        let mut list = ManifestFile::open(&self.host.directories)?;
         if !list.exists() {
+            if !self.dry_run {
+                list.remove_leftover()?;
+            }
             return Ok(false);
+        }
+        if !self.dry_run {
+            remove_leftovers(&list.manifest, events);
         }
         // The hooks first: containers that start from now on are not guarded, and say so.
         self.restore_containers_conf(&mut list, events)?;
@@ -67,7 +73,6 @@ impl HostUninstall {
         }
         self.reload_managers(&entries, events);
         self.clear_runtime_dir(events);
-        remove_leftovers(&list.manifest, events);
         for path in list.finish_removal()? {
             tracing::debug!(path = %path.display(), "removed an empty directory");
         }
@@ -267,7 +272,7 @@ fn call(part: SetupPart, systemctl: &Systemctl, arguments: &[&str], events: Even
 }
 
 /// Returns the part of an installed file, by its name.
-fn part_of(path: &Path) -> SetupPart {
+pub(crate) fn part_of(path: &Path) -> SetupPart {
     let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
     let directory = path
         .parent()

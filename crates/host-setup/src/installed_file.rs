@@ -144,14 +144,20 @@ pub(crate) fn remove_leftover(path: &Path) -> Result<(), FileChangeError> {
     remove_file(&temporary_path(path)).map(drop)
 }
 
-/// Makes one directory; `false` if it exists.
-pub(crate) fn make_directory(path: &Path) -> Result<bool, FileChangeError> {
-    let made = match fs::create_dir(path) {
-        Ok(()) => sync_directory(path).map(|()| true),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
-        Err(error) => Err(error),
+/// Makes one directory; `false` if it exists. `mode` are its permissions, whatever the umask says.
+pub(crate) fn make_directory(path: &Path, mode: Option<u32>) -> Result<bool, FileChangeError> {
+    let make = || {
+        fs::create_dir(path)?;
+        if let Some(mode) = mode {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+        }
+        sync_directory(path)
     };
-    made.map_err(|error| FileChangeError::new("make the directory", path, error))
+    match make() {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(FileChangeError::new("make the directory", path, error)),
+    }
 }
 
 /// Removes a directory if it is empty; `false` if it is not, or is missing.
@@ -176,7 +182,7 @@ pub(crate) fn missing_directories(path: &Path) -> Vec<PathBuf> {
     missing
 }
 
-/// Returns where a file is written before it is moved: beside it, so that the move is atomic, and
+/// Returns where a file is written before it is moved: in the same directory, so that the move is atomic, and
 /// with another extension, because podman and systemd read files by theirs.
 fn temporary_path(path: &Path) -> PathBuf {
     let mut name = std::ffi::OsString::from(".");
@@ -257,9 +263,9 @@ mod tests {
         let expected = ["a", "a/b"].map(|name| place.path().join(name));
         assert_eq!(missing, expected);
         for directory in &missing {
-            assert!(make_directory(directory).unwrap());
+            assert!(make_directory(directory, Some(0o750)).unwrap());
         }
-        assert!(!make_directory(&expected[0]).unwrap());
+        assert!(!make_directory(&expected[0], None).unwrap());
         assert!(!remove_empty_directory(&expected[0]).unwrap());
         assert!(remove_empty_directory(&expected[1]).unwrap());
         assert!(!remove_empty_directory(&expected[1]).unwrap());

@@ -15,6 +15,7 @@ use crate::installed_file::{
     DiskEntry, FileChangeError, WriteMode, make_directory, missing_directories,
     remove_empty_directory, remove_file, remove_leftover, sha256_hex, write_file,
 };
+use crate::{HostDirectories, SetupScope};
 
 /// The name of the list in the state directory.
 const FILE_NAME: &str = "setup.json";
@@ -242,18 +243,23 @@ pub(crate) struct ManifestFile {
     path: PathBuf,
     /// The lock of the directory; `None` if there is no directory.
     lock: Option<File>,
+    /// The permissions of new directories; `None` leaves them to the caller's umask.
+    directory_mode: Option<u32>,
     pub(crate) manifest: InstallManifest,
 }
 
 impl ManifestFile {
-    /// Reads the list in the directory `state`, and locks it. Changes nothing.
-    pub(crate) fn open(state: &Path) -> Result<Self, ManifestError> {
-        let path = state.join(FILE_NAME);
-        let lock = lock_directory(state)?;
+    /// Reads the list of a host, and locks it. Changes nothing.
+    pub(crate) fn open(directories: &HostDirectories) -> Result<Self, ManifestError> {
+        let path = directories.state.join(FILE_NAME);
+        let lock = lock_directory(&directories.state)?;
         let manifest = read_manifest(&path)?;
+        // podman of every user reads the machine's hooks, and fails if it cannot.
+        let is_machine = directories.scope == SetupScope::Machine;
         Ok(Self {
             path,
             lock,
+            directory_mode: is_machine.then_some(0o755),
             manifest,
         })
     }
@@ -263,11 +269,16 @@ impl ManifestFile {
         self.path.exists()
     }
 
+    /// Removes what an interrupted write of the list has left.
+    pub(crate) fn remove_leftover(&self) -> Result<(), ManifestError> {
+        Ok(remove_leftover(&self.path)?)
+    }
+
     /// Writes the list, and makes its directory.
     pub(crate) fn save(&mut self) -> Result<(), ManifestError> {
         let missing = missing_directories(&self.path);
         for directory in &missing {
-            make_directory(directory)?;
+            make_directory(directory, self.directory_mode)?;
             self.manifest.add_directory(directory);
         }
         if self.lock.is_none() {
@@ -297,7 +308,7 @@ impl ManifestFile {
         }
         self.save()?;
         for directory in &missing {
-            make_directory(directory)?;
+            make_directory(directory, self.directory_mode)?;
         }
         Ok(())
     }
@@ -374,10 +385,23 @@ fn lock_directory(directory: &Path) -> Result<Option<File>, ManifestError> {
 
 #[cfg(test)]
 mod tests {
+    use crate::UserDirectories;
+
     use super::*;
 
     fn file(text: &str) -> ItemContent {
         ItemContent::File(text.into())
+    }
+
+    fn open(state: &Path) -> Result<ManifestFile, ManifestError> {
+        let user = UserDirectories {
+            home: "/nonexistent".into(),
+            config: "/nonexistent".into(),
+            data: "/nonexistent".into(),
+            state: state.into(),
+            runtime: "/nonexistent".into(),
+        };
+        ManifestFile::open(&HostDirectories::of_user(&user, Path::new("/")))
     }
 
     fn on_disk(text: &str) -> DiskEntry {
@@ -427,16 +451,16 @@ mod tests {
     #[test]
     fn the_list_is_locked_saved_and_removed_with_its_directories() {
         let place = tempfile::tempdir().unwrap();
-        let state = place.path().join("state/terok-clearance");
-        let mut list = ManifestFile::open(&state).unwrap();
+        let state = place.path().join("state");
+        let mut list = open(&state).unwrap();
         assert!(!list.exists() && !state.exists());
         list.manifest.add(Path::new("/x"), &file("1"));
         list.save().unwrap();
-        let busy = ManifestFile::open(&state).unwrap_err();
+        let busy = open(&state).unwrap_err();
         assert!(matches!(busy, ManifestError::Busy { .. }));
         let saved = list.manifest.clone();
         drop(list);
-        let mut list = ManifestFile::open(&state).unwrap();
+        let mut list = open(&state).unwrap();
         assert_eq!(list.manifest, saved);
         list.make_directories(&place.path().join("a/b/c")).unwrap();
         assert!(place.path().join("a/b").is_dir());
@@ -449,8 +473,10 @@ mod tests {
     fn a_damaged_or_newer_list_is_refused() {
         let place = tempfile::tempdir().unwrap();
         for (text, is_newer) in [("", false), ("{\"version\":2}", true), ("[]", false)] {
-            std::fs::write(place.path().join(FILE_NAME), text).unwrap();
-            let refused = ManifestFile::open(place.path()).unwrap_err();
+            let state = place.path().join("terok-clearance");
+            std::fs::create_dir_all(&state).unwrap();
+            std::fs::write(state.join(FILE_NAME), text).unwrap();
+            let refused = open(place.path()).unwrap_err();
             assert_eq!(matches!(refused, ManifestError::Newer { .. }), is_newer);
         }
     }

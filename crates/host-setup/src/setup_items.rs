@@ -244,7 +244,9 @@ impl ItemCollector<'_> {
 
     /// Adds the hook files.
     pub(crate) fn add_hooks(&mut self) {
-        let runtime = self.directories.runtime.to_str();
+        // The hooks of the machine know theirs.
+        let is_user = self.directories.scope == SetupScope::User;
+        let runtime = self.directories.runtime.to_str().filter(|_| is_user);
         for (name, text) in hook_files(self.program.as_str(), runtime) {
             let path = self.directories.hooks.join(name);
             self.file(SetupPart::Hooks, path, &text);

@@ -42,7 +42,7 @@ pub enum SystemctlError {
         #[source]
         source: io::Error,
     },
-    /// The program did not end in time, and was killed.
+    /// The program exceeded its time limit, and was killed.
     #[error("`{command}` did not end within {seconds} s")]
     Timeout {
         /// The command.
@@ -104,6 +104,11 @@ impl Systemctl {
     /// Returns `true` if a unit is active.
     pub fn is_active(&self, unit: &str) -> bool {
         self.call(&["is-active", "--quiet", unit]).is_ok()
+    }
+
+    /// Returns `true` if a unit starts with its target.
+    pub fn is_enabled(&self, unit: &str) -> bool {
+        self.call(&["is-enabled", "--quiet", unit]).is_ok()
     }
 
     /// Returns the names of loaded units that match `pattern` and are not inactive or failed.

@@ -63,9 +63,9 @@ enum RuntimeVia {
 }
 
 /// Runs the command. Returns only after a failure.
-pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandError> {
+pub fn perform(args: &Args, context: &CommandContext) -> Result<CommandStatus, CommandError> {
     let parsed = RuntimeArguments::parse(&args.arguments);
-    let ended = run_runtime(&args, &parsed, context);
+    let ended = run_runtime(args, &parsed, context);
     if let (Err(error), Some(log)) = (&ended, &parsed.log) {
         append_to_log(log, &error.message());
     }

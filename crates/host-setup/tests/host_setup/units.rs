@@ -28,6 +28,10 @@ fn units_are_started_once_and_stopped_by_uninstall() {
     ];
     assert_eq!(host.calls(), started);
     host.setup();
+    assert_eq!(host.calls(), [""; 0]);
+    // Someone has stopped them since.
+    host.disable_units();
+    host.setup();
     assert_eq!(host.calls(), started[1..]);
     host.uninstall();
     let stopped = [

@@ -101,12 +101,15 @@ fn podman_name(bundle: &Path, id: &ContainerId) -> Option<DisplayText> {
     let id = id.to_string();
     for list in ["containers.json", "volatile-containers.json"] {
         let path = lists.join(list);
-        let Ok(json) = netns::read_file_in_root(Path::new("/"), path.to_str()?, MAX_LIST_BYTES)
-        else {
-            continue;
-        };
-        let Ok(stored) = serde_json::from_slice::<Vec<StoredContainer>>(&json) else {
-            continue;
+        let read = netns::read_file_in_root(Path::new("/"), path.to_str()?, MAX_LIST_BYTES);
+        let stored = read.and_then(|json| Ok(serde_json::from_slice(&json)?));
+        let stored: Vec<StoredContainer> = match stored {
+            Ok(stored) => stored,
+            Err(error) => {
+                let path = path.display();
+                tracing::debug!(%path, %error, "podman's list of containers was not read");
+                continue;
+            }
         };
         if let Some(found) = stored.into_iter().find(|stored| stored.id == id) {
             return found.names.first().map(|name| DisplayText::name(name));

@@ -172,3 +172,6 @@ impl RulesState {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
