@@ -74,7 +74,8 @@ fn is_guarded_and_left_as_it_was(account: Account, options: &str) {
     drop(operator);
     host.clearance("uninstall");
     assert_eq!(files(&host.machine, account), before);
-    let units = host.systemctl("list-units --all --plain --no-legend '*clearance*'");
+    let units =
+        host.systemctl("list-units --all --plain --no-legend --type service,socket '*clearance*'");
     assert_eq!(units, "");
 }
 
