@@ -19,8 +19,8 @@ use crate::{CommandContext, CommandError, CommandStatus};
 
 pub(super) const ABOUT: &str = "An OCI runtime for Docker and nerdctl that guards containers.
 
-It adds the hooks to a container's configuration, takes CAP_NET_RAW and CAP_NET_ADMIN away, and runs \
-runc or crun. docs/containers.md has the configuration of the daemon.";
+It adds the hooks to a container's configuration, takes CAP_NET_RAW and CAP_NET_ADMIN away, and \
+runs runc or crun. docs/containers.md has the configuration of the daemon.";
 
 const AFTER_HELP: &str = "\
 In /etc/docker/daemon.json, for every container of this runtime (`docker run --runtime clearance
