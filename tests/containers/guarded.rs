@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A machine with a user whose containers are guarded, and what the user sees.
 
-use std::process::{Child, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -160,7 +160,11 @@ pub(crate) struct Running(Child);
 impl Running {
     /// Begins `podman run WORDS`.
     pub(crate) fn begin(podman: Podman<'_>, words: &str) -> Self {
-        let mut command = podman.command(&format!("run {words}"));
+        Self::of(&mut podman.command(&format!("run {words}")))
+    }
+
+    /// Begins this command.
+    pub(crate) fn of(command: &mut Command) -> Self {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         Self(command.spawn().unwrap())
     }

@@ -23,3 +23,4 @@ mod pods;
 mod popups;
 mod restarted;
 mod set_up;
+mod setup_command;

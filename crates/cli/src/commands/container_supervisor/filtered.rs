@@ -71,10 +71,10 @@ pub(super) async fn start(
         // process has those of the runtime.
         allow_capabilities: true,
         runtime_dir: RuntimeDir::new(private_runtime_dir(context)?),
-        journal: None,
     });
     let supervisor = supervisor.and_then(|supervisor| supervisor.with_policy(policy));
     let supervisor = supervisor.context("cannot guard the container")?;
+    let supervisor = supervisor.expecting_operator();
     let supervisor = supervisor.with_observer(Box::new(move |event| observed.observe(&event)));
     // Only now, behind the rules.
     let program = UplinkProgram::find(|name| environment.find_protected_program(name))?;
