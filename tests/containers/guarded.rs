@@ -8,7 +8,6 @@ use serde_json::Value;
 use super::machine::{Account, Machine, PROGRAM, until};
 use super::operator::Operator;
 use super::podman::{Podman, fetch};
-use super::set_up;
 
 /// The two ways out.
 pub(crate) const WAYS: [&str; 2] = ["dialed", "filtered"];
@@ -31,8 +30,9 @@ impl Host {
     pub(crate) fn set_up(account: Account) -> Self {
         let machine = Machine::boot();
         Podman::new(&machine, account, "crun");
-        set_up::by_hand(&machine, account);
-        Self { machine, account }
+        let host = Self { machine, account };
+        host.clearance("setup --no-notifier");
+        host
     }
 
     /// Returns the user's podman with a runtime that works on this machine.

@@ -34,8 +34,10 @@ impl Remains {
         };
         let runtime = host.machine.runtime_directory(host.account);
         // The listing itself is one process, and its shell another.
-        let processes =
-            root("ps -eo comm=,args= | grep -vE '^(ps|sh|grep|nsenter|setpriv) |--json clearance'");
+        let processes = root(
+            "ps -eo comm=,args= | \
+             grep -vE '^(ps|sh|grep|nsenter|setpriv) |--json clearance'",
+        );
         let namespaces = "readlink /proc/[0-9]*/ns/net /proc/[0-9]*/task/*/ns/net; \
              find /proc/[0-9]*/fd -lname 'net:*' -printf '%l\\n' 2>/dev/null; true";
         Self {

@@ -256,7 +256,7 @@ impl CliCommand {
 
             Self::Notify(args) => notify::perform(args, context),
 
-            Self::OciRuntime(args) => oci_runtime::perform(args, context),
+            Self::OciRuntime(args) => oci_runtime::perform(&args, context),
 
             Self::Podman(args) => podman::perform(args, context),
 

@@ -499,12 +499,8 @@ fn closed_output_is_no_failure() {
     let mut help = Process::start(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
     drop(help.child.stdout.take());
     let mut said = String::new();
-    help.child
-        .stderr
-        .take()
-        .unwrap()
-        .read_to_string(&mut said)
-        .unwrap();
+    let mut stderr = help.child.stderr.take().unwrap();
+    stderr.read_to_string(&mut said).unwrap();
     assert!(help.end().success());
     assert_eq!(said, "");
 }
@@ -525,7 +521,7 @@ fn under_the_name_of_the_hub_it_has_the_hubs_commands() {
     assert_eq!(unavailable.status.code(), Some(1));
     let said = text(&unavailable.stderr);
     assert!(said.starts_with("clearance hub unavailable: "), "{said}");
-    let refused = run(&["install-service", "--bin-path", ""]);
+    let refused = run(&["install-service", "--bin-path", "\n"]);
     assert_eq!(refused.status.code(), Some(1));
     assert_eq!(run(&["preview"]).status.code(), Some(2));
     assert!(run(&["serve", "--help"]).status.success());
@@ -587,8 +583,7 @@ fn under_the_name_of_notify_it_is_silent_without_a_desktop() {
         assert_eq!(output.status.code(), Some(code), "{args}");
         assert_eq!(text(&output.stdout), stdout, "{args}");
     };
-    let help = run("--help");
-    insta::assert_snapshot!("help-terok-clearance-notify", text(&help.stdout));
+    insta::assert_snapshot!("help-terok-clearance-notify", text(&run("--help").stdout));
     check("Title", 0, "0\n");
     check("Title Body -t 500", 0, "0\n");
     check("Title --json", 0, "{\"id\":0}\n");
@@ -598,6 +593,5 @@ fn under_the_name_of_notify_it_is_silent_without_a_desktop() {
     check(&format!("{asked} allow:Again"), 2, "");
     check("Title Body --actions allow", 2, "");
     check("Title Body Else", 2, "");
-    let output = run("Title");
-    assert_eq!(text(&output.stderr), "");
+    assert_eq!(text(&run("Title").stderr), "");
 }

@@ -355,7 +355,7 @@ impl HostSetup {
                 if is_new || !systemctl.is_enabled(&unit) || !systemctl.is_active(&unit) {
                     run(item.part, &["enable", "--now", &unit]);
                 }
-                // Running supervisors stay when their start socket is bound again.
+                // The start socket stays bound: starts in progress are waiting at it.
                 if change == PathChange::Replaced && unit != SOCKET_UNIT {
                     run(item.part, &["try-restart", &unit]);
                 }

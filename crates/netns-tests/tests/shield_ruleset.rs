@@ -138,7 +138,7 @@ fn the_rules_of_a_gateway_are_loaded_again_without_a_gap() {
     require_private_namespaces();
     let engage = || shield::engage_gateway(shield::open_nftables_socket().unwrap(), true).unwrap();
     let list = || {
-        let listed = std::process::Command::new("nft")
+        let listed = Command::new("nft")
             .args(["--handle", "list", "ruleset"])
             .output();
         String::from_utf8(listed.unwrap().stdout).unwrap()

@@ -45,8 +45,8 @@ use pod_members::PodMembers;
 pub const ABOUT: &str = "Supervise a container that a hook announces.
 
 systemd starts this command (unit clearance-supervisor@.service, which `terok-clearance setup` \
-installs) for each connection of a hook. Without systemd, `--listen` waits for hooks and starts one \
-process for each container; `terok-clearance podman` does that.";
+installs) for each connection of a hook. Without systemd, `--listen` waits for hooks and starts \
+one process for each container; `terok-clearance podman` does that.";
 
 /// Command-line arguments.
 #[derive(Debug, clap::Args)]

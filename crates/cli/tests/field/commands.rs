@@ -20,7 +20,7 @@ const COMMANDS: [(&str, &[&str], bool); 31] = [
     ("deny", &["web:1"], true),
     ("explain", &["web", "a.example"], true),
     // Refused, so that no test installs units for the account that runs it.
-    ("install-service", &["--bin-path", ""], false),
+    ("install-service", &["--bin-path", "\n"], false),
     ("list", &[], true),
     ("log", &[], true),
     ("man", &[], false),

@@ -88,8 +88,8 @@ mod tests {
         for (line, starts, bundle, log) in [
             // containerd's shim
             (
-                "--root /run/x --log /b/log.json --log-format json --systemd-cgroup create --bundle \
-                 /b --pid-file /b/init.pid abc",
+                "--root /run/x --log /b/log.json --log-format json --systemd-cgroup create \
+                 --bundle /b --pid-file /b/init.pid abc",
                 true,
                 "/b",
                 Some("/b/log.json"),

@@ -75,7 +75,7 @@ pub enum PodmanRefusal {
     /// An option about the container's address.
     #[error("--{0} is refused: the supervisor chooses the addresses of the container")]
     Address(&'static str),
-    /// Ports that nobody has named.
+    /// Ports of the image, whose numbers are not on the command line.
     #[error("--publish-all is refused: name each port, as in --publish 127.0.0.1:8080:80")]
     PublishAll,
     /// A port that cannot be published.

@@ -344,7 +344,8 @@ proptest! {
     ) {
         let line = [before.concat(), vec![refused.into()], after.concat(), vec!["img".into()]];
         let line: Vec<OsString> = line.concat().into_iter().map(Into::into).collect();
-        let found = PodmanCommandLine::parse(PodmanVerb::Run, &line).unwrap().check(NetworkOptions::Refuse);
+        let found = PodmanCommandLine::parse(PodmanVerb::Run, &line).unwrap();
+        let found = found.check(NetworkOptions::Refuse);
         prop_assert!(found.is_err());
     }
 

@@ -131,7 +131,6 @@ fn the_classic_layout_replaces_the_units_of_the_python_stack() {
             "--user disable --now terok-dbus.service",
             "--user daemon-reload",
             "--user enable --now clearance-supervisor.socket",
-            "--user enable --now terok-clearance-hub.service",
             "--user try-restart terok-clearance-hub.service",
             "--user enable --now terok-clearance-verdict.service",
             "--user enable --now terok-clearance-notifier.service",

@@ -10,7 +10,7 @@ use supervisor::{
 };
 use terok_clearance::socket::RuntimeDir;
 
-use super::container_identity::ContainerIdentity;
+use super::container_identity::SupervisedContainer;
 use super::container_rules::{
     begin_record, end_record, given_rules, hold_limit, read_filtered_rules, read_policy,
 };
@@ -38,7 +38,7 @@ pub(super) async fn start(
             annotation_keys::NETWORK_DIALED,
         );
     }
-    let identity = ContainerIdentity::find(request, given.name.clone());
+    let identity = SupervisedContainer::find(request, given.name.clone());
     let policy = read_filtered_rules(&given_rules(&given), context)?;
     let audit = begin_record(network, &identity, Vec::new(), context)?;
     let observed = audit.clone();

@@ -85,9 +85,8 @@ pub(super) fn perform_engine(
     context: &CommandContext,
 ) -> Result<CommandStatus, CommandError> {
     let program = find_local_podman(context)?;
-    let (verb, arguments) = match split_verb(&args.podman) {
-        Some((verb, arguments)) => (verb, arguments),
-        None => return run_other_command(&program, &args.podman, context),
+    let Some((verb, arguments)) = split_verb(&args.podman) else {
+        return run_other_command(&program, &args.podman, context);
     };
     let start = ContainerStart {
         program,

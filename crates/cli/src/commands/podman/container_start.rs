@@ -44,7 +44,8 @@ Refused is what would defeat the guard: --network with anything but none, --priv
 NET_RAW, NET_ADMIN, SYS_ADMIN, SYS_MODULE or ALL, --pid host, --hooks-dir, a --runtime other than
 crun and runc; mounts with which the container could answer its own questions or start programs
 outside, such as your whole home directory; and what has no effect: --dns, --ip, --mac-address,
---publish-all. Ports of --publish are served by the supervisor, at 127.0.0.1 and ::1 unless you write another address.
+--publish-all. Ports of --publish are served by the supervisor, at 127.0.0.1 and ::1 unless you
+write another address.
 
 Before podman runs, it is proven that the hooks are in force: podman starts a container silently
 without a hook that is missing. `terok-clearance setup` installs them.
