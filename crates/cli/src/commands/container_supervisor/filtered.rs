@@ -74,6 +74,7 @@ pub(super) async fn start(
     });
     let supervisor = supervisor.and_then(|supervisor| supervisor.with_policy(policy));
     let supervisor = supervisor.context("cannot guard the container")?;
+    let supervisor = supervisor.expecting_operator();
     let supervisor = supervisor.with_observer(Box::new(move |event| observed.observe(&event)));
     // Only now, behind the rules.
     let program = UplinkProgram::find(|name| environment.find_protected_program(name))?;
