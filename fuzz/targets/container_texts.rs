@@ -7,7 +7,9 @@ use std::ffi::OsString;
 
 use containers::ContainerNetwork;
 use containers::oci_runtime::{ConfigHooks, edit_config};
-use containers::podman_command::{GuardArguments, PodmanCommandLine, PodmanVerb};
+use containers::podman_command::{
+    GuardArguments, NetworkOptions, PodmanCommandLine, PodmanVerb,
+};
 use containers::policy_annotation::{ContainerPolicy, PolicyKey};
 use libfuzzer_sys::fuzz_target;
 
@@ -18,7 +20,7 @@ fuzz_target!(|text: &str| {
 
     let line: Vec<OsString> = text.lines().map(Into::into).collect();
     if let Ok(parsed) = PodmanCommandLine::parse(PodmanVerb::Run, &line)
-        && let Ok(command) = parsed.check()
+        && let Ok(command) = parsed.check(NetworkOptions::Refuse)
     {
         let guarded = command.guard(&GuardArguments {
             network,

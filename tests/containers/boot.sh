@@ -46,7 +46,7 @@ root=$directory/root
 mkdir "$directory/upper" "$directory/work" "$root"
 mount -t overlay -o "lowerdir=/,upperdir=$directory/upper,workdir=$directory/work" machine "$root"
 mount -t proc proc "$root/proc"
-mount -t sysfs -o ro sysfs "$root/sys"
+mount -t sysfs sysfs "$root/sys"
 mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
 mount -t tmpfs -o mode=755 dev "$root/dev"
 mkdir "$root/dev/net"
@@ -92,7 +92,8 @@ Wants=systemd-logind.service
 After=basic.target dbus.socket systemd-logind.service
 UNIT
 # These would change the kernel of every machine.
-for unit in systemd-sysctl systemd-modules-load systemd-pstore systemd-udevd modprobe@; do
+for unit in systemd-sysctl systemd-modules-load systemd-pstore systemd-udevd \
+  systemd-udev-trigger modprobe@; do
   ln -s /dev/null "$root/run/systemd/system/$unit.service"
 done
 cd "$root"

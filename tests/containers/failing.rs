@@ -118,7 +118,7 @@ fn a_container_whose_hook_is_killed_is_refused() {
         let container = host.begin(&format!("--rm {} bb:latest {}", guarded(way), fetch(way)));
         host.machine.done(
             Account::Root,
-            "until pkill -9 -f 'terok-clearance hook createRuntime'; do sleep 0.01; done",
+            "until pkill -9 -f 'terok-clearance hook [c]reateRuntime'; do sleep 0.01; done",
         );
         let output = container.ends();
         assert!(!output.status.success(), "{}", told(&output));

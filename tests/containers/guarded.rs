@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A machine with a user whose containers are guarded, and what the user sees.
 
-use std::process::{Child, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 
 use super::machine::{Account, Machine, PROGRAM, until};
 use super::operator::Operator;
 use super::podman::{Podman, fetch};
-use super::set_up;
 
 /// The two ways out.
 pub(crate) const WAYS: [&str; 2] = ["dialed", "filtered"];
@@ -31,8 +30,9 @@ impl Host {
     pub(crate) fn set_up(account: Account) -> Self {
         let machine = Machine::boot();
         Podman::new(&machine, account, "crun");
-        set_up::by_hand(&machine, account);
-        Self { machine, account }
+        let host = Self { machine, account };
+        host.clearance("setup --no-notifier");
+        host
     }
 
     /// Returns the user's podman with a runtime that works on this machine.
@@ -160,7 +160,11 @@ pub(crate) struct Running(Child);
 impl Running {
     /// Begins `podman run WORDS`.
     pub(crate) fn begin(podman: Podman<'_>, words: &str) -> Self {
-        let mut command = podman.command(&format!("run {words}"));
+        Self::of(&mut podman.command(&format!("run {words}")))
+    }
+
+    /// Begins this command.
+    pub(crate) fn of(command: &mut Command) -> Self {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         Self(command.spawn().unwrap())
     }

@@ -28,7 +28,11 @@ fn containers_that_could_go_around_the_rules_are_refused() {
             let output = host.begin(&words).ends();
             assert!(!output.status.success(), "{words}\n{}", told(&output));
             let errors = host.hook_errors();
-            assert!(errors[before..].contains(because), "{words}\n{errors}");
+            let told = told(&output);
+            assert!(
+                errors[before..].contains(because),
+                "{words}\n{told}{errors}"
+            );
         }
         // A connection of podman's own is not what the hook makes.
         for network in ["slirp4netns", "pasta"] {
@@ -44,41 +48,57 @@ fn containers_that_could_go_around_the_rules_are_refused() {
     assert_eq!(host.machine.events().len(), 0, "nothing leaves");
 }
 
-/// An image can carry annotations. What they ask for is not given.
+/// An image can carry annotations. A policy that the operator did not sign counts for nothing: its
+/// container is refused, and the reason is said.
 #[test]
 fn the_annotations_of_an_image_open_nothing() {
     let host = Host::set_up(Account::Operator);
     let policy = r#"{"allow":["*"],"bypass":true}"#;
-    let label = |key: &str, value: &str| {
-        format!("--change 'LABEL {key}={value}' --change 'ENV {key}={value}'")
-    };
-    // Podman copies a label `io.podman.annotations.*` and the annotations of an image.
+    // Podman gives a container the annotations of its image: those of an OCI manifest.
     let script = format!(
-        "set -e; cd /tmp/image-op; tar -cf - . | podman import --quiet {} - hostile:plain\n\
-         c=$(buildah from hostile:plain 2>/dev/null) && \
-         buildah config --annotation 'org.terok.clearance.policy={policy}' \
-           --annotation 'org.terok.clearance.network=open' $c && \
-         buildah commit --quiet $c hostile:latest || podman tag hostile:plain hostile:latest",
-        label("org.terok.clearance.policy", "allow-all"),
-    );
+        "set -e; podman save --quiet --format oci-dir --output /tmp/hostile bb:latest\n\
+         python3 - /tmp/hostile <<'PROGRAM'\n{ANNOTATE}\nPROGRAM\n\
+         podman load --quiet --input /tmp/hostile | sed 's/.*: //' >/tmp/hostile.name\n\
+         podman tag $(cat /tmp/hostile.name) hostile:latest"
+    )
+    .replace("POLICY", policy);
     host.machine.done(Account::Operator, &script);
-    let mut operator = host.operator();
+    let _operator = host.operator();
     for way in WAYS {
-        let forged = format!("--annotation 'org.terok.clearance.policy={policy}'");
-        for (image, options) in [("hostile:latest", ""), ("bb:latest", forged.as_str())] {
-            let words = format!("--rm {} {options} {image} {}", guarded(way), fetch("open"));
-            let container = host.begin(&words);
-            if options.is_empty() {
-                let question = operator.asked(SERVER);
-                operator.decide(&question, 'd');
-            }
-            // A policy that the operator did not sign is no reason to start without it.
-            let output = container.ends();
+        // Podman splits the value at commas and quotes.
+        let forged = "--annotation org.terok.clearance.policy=allow-all bb:latest";
+        for image in ["hostile:latest", forged] {
+            let before = host.hook_errors().len();
+            let words = format!("--rm {} {image} {}", guarded(way), fetch("open"));
+            let output = host.begin(&words).ends();
             assert!(!output.status.success(), "{words}\n{}", told(&output));
+            let errors = host.hook_errors();
+            let because = "org.terok.clearance.policy does not count";
+            let told = told(&output);
+            assert!(
+                errors[before..].contains(because),
+                "{words}\n{told}{errors}"
+            );
         }
     }
     assert_eq!(host.machine.events().len(), 0, "nothing leaves");
 }
+
+/// Adds annotations to the manifest of an image in a directory.
+const ANNOTATE: &str = "\
+import hashlib, json, pathlib, sys
+blobs = pathlib.Path(sys.argv[1]) / 'blobs/sha256'
+index = pathlib.Path(sys.argv[1]) / 'index.json'
+listed = json.loads(index.read_text())
+entry = listed['manifests'][0]
+manifest = json.loads((blobs / entry['digest'].removeprefix('sha256:')).read_text())
+manifest.setdefault('annotations', {}).update({
+    'org.terok.clearance.policy': 'POLICY', 'org.terok.clearance.network': 'open'})
+data = json.dumps(manifest).encode()
+digest = hashlib.sha256(data).hexdigest()
+(blobs / digest).write_bytes(data)
+entry.update(digest='sha256:' + digest, size=len(data))
+index.write_text(json.dumps(listed))";
 
 /// A workload that has the operator's sockets can neither answer nor start a supervisor.
 #[test]
@@ -97,7 +117,7 @@ fn a_workload_with_the_operators_sockets_cannot_answer() {
     );
     for way in WAYS {
         let script = format!(
-            "({fetch}; echo fetched $? >/shared/{way}) & \
+            "export PATH=/bin; ({fetch}; echo fetched $? >/shared/{way}) & \
              export XDG_RUNTIME_DIR={runtime} HOME=/; sleep 2; \
              /program list >/shared/{way}-list 2>&1; \
              for n in 0 1 2 3; do \

@@ -22,5 +22,6 @@ mod podman;
 mod pods;
 mod popups;
 mod restarted;
-mod set_up;
 mod set_up_and_away;
+mod terok_shield;
+mod ways_to_start;

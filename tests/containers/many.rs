@@ -34,7 +34,10 @@ impl Remains {
         };
         let runtime = host.machine.runtime_directory(host.account);
         // The listing itself is one process, and its shell another.
-        let processes = root("ps -eo comm=,args= | grep -vE '^(ps|sh|grep|nsenter|setpriv) '");
+        let processes = root(
+            "ps -eo comm=,args= | \
+             grep -vE '^(ps|sh|grep|nsenter|setpriv) |--json clearance'",
+        );
         let namespaces = "readlink /proc/[0-9]*/ns/net /proc/[0-9]*/task/*/ns/net; \
              find /proc/[0-9]*/fd -lname 'net:*' -printf '%l\\n' 2>/dev/null; true";
         Self {
@@ -115,7 +118,7 @@ fn nothing_is_left_of_two_hundred_containers() {
                 let question = operator.asked_anything();
                 let field = |name: &str| question[name].as_str().unwrap().to_owned();
                 let mut questions = asked.questions.lock().unwrap();
-                questions.insert(field("container"), field("id"));
+                questions.insert(field("container")[..12].to_owned(), field("id"));
                 asked.changed.notify_all();
             }
             operator

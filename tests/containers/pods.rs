@@ -5,12 +5,10 @@ use super::guarded::{Host, WAYS, guarded};
 use super::machine::{Account, told, until};
 use super::podman::{SERVER, fetch};
 
-/// Creates a pod whose infra container asks for a way out, too.
-fn create(host: &Host, way: &str) {
-    host.podman().done(&format!(
-        "pod create --name pod --network none --annotation org.terok.clearance.network={way} \
-         --infra=true"
-    ));
+/// Creates a pod whose infra container asks for no way out.
+fn create(host: &Host) {
+    host.podman()
+        .done("pod create --name pod --network none --infra=true");
 }
 
 fn member(way: &str, command: &str) -> String {
@@ -23,8 +21,8 @@ fn the_containers_of_a_pod_have_one_supervisor() {
     let host = Host::set_up(Account::Operator);
     let mut operator = host.operator();
     for way in WAYS {
-        create(&host, way);
-        // Both start at the same moment, and the infra container with them.
+        create(&host);
+        // Both start at the same moment.
         let pages = ["first", "second"].map(|page| format!("{way}-{page}"));
         let both = pages
             .each_ref()
@@ -56,11 +54,11 @@ fn the_containers_of_a_pod_have_one_supervisor() {
         assert!(told(&output).contains("inside"), "{}", told(&output));
         server.ends();
         // The last one ends the supervisor.
-        host.podman().done("pod rm --force --time 0 pod");
         until(
             || host.supervisor_units().is_empty(),
             || host.supervisor_units(),
         );
+        host.podman().done("pod rm --force --time 0 pod");
     }
     assert_eq!(operator.other_questions(), [""; 0]);
 }

@@ -115,7 +115,7 @@ pub struct LogConfiguredError(#[from] TryInitError);
 /// ```
 ///
 /// Under systemd, entries with the fields of each record are more useful than lines. The value of
-/// `JOURNAL_STREAM` says whether standard error is the journal:
+/// `JOURNAL_STREAM` is the file of standard error if that is the journal:
 ///
 /// ```
 /// use terok_clearance::service::{JournalOptions, LevelFilter, LogOptions, is_journal_stream};

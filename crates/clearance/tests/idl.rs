@@ -11,8 +11,8 @@ use terok_clearance::wire::clearance2::{self, DecideError, RuleCallError};
 use terok_clearance::wire::request1::{self, RequestError, RequestReply, RequestState};
 use terok_clearance::wire::verdict1;
 use terok_clearance::{
-    Action, BlockedPacket, Decision, DecisionAction, Dossier, NetworkZone, ParentProcess,
-    PreviousAnswer, Process, Protocol, RuleLifetime, Scope, Timestamp,
+    Action, BlockedPacket, Decision, DecisionAction, DisplayText, Dossier, NetworkZone,
+    ParentProcess, PreviousAnswer, Process, Protocol, RuleLifetime, Scope, Timestamp,
 };
 
 fn parse(interface: VarlinkInterface) -> zlink_idl::Interface<'static> {

@@ -256,7 +256,7 @@ impl CliCommand {
 
             Self::Notify(args) => notify::perform(args, context),
 
-            Self::OciRuntime(args) => oci_runtime::perform(args, context),
+            Self::OciRuntime(args) => oci_runtime::perform(&args, context),
 
             Self::Podman(args) => podman::perform(args, context),
 
@@ -283,7 +283,7 @@ impl CliCommand {
 
             Self::SimpleClearance(args) => simple_clearance::perform(args, context),
 
-            Self::Status(args) => status::perform(args, context),
+            Self::Status(args) => status::perform(&args, context),
 
             Self::Supervise(args) => supervise::perform(args, context),
 

@@ -84,8 +84,8 @@ mod tests {
             ("podman run img", "podman run -- img"),
             ("podman run -- img", "podman run -- img"),
             (
-                "podman run --allow a.example --hold=5m --check-sni --dry-run --rm img --allow x",
-                "podman run --allow a.example --hold=5m --check-sni --dry-run -- --rm img --allow x",
+                "podman run --allow a.example --hold=5m --check-sni --dry-run --rm img --deny x",
+                "podman run --allow a.example --hold=5m --check-sni --dry-run -- --rm img --deny x",
             ),
             (
                 "--color never -v podman create --via filtered --json -it img",

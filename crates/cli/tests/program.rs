@@ -206,6 +206,7 @@ fn help_has_descriptions_and_examples() {
         "log",
         "notifier",
         "notify",
+        "podman",
         "preview",
         "reader",
         "request",
@@ -223,6 +224,11 @@ fn help_has_descriptions_and_examples() {
         let help = session.run(&[command, "--help"]);
         assert!(help.status.success());
         insta::assert_snapshot!(format!("help-{command}"), text(&help.stdout));
+    }
+    for command in ["run", "compose", "annotations"] {
+        let help = session.run(&["podman", command, "--help"]);
+        assert!(help.status.success());
+        insta::assert_snapshot!(format!("help-podman-{command}"), text(&help.stdout));
     }
 }
 
@@ -493,12 +499,8 @@ fn closed_output_is_no_failure() {
     let mut help = Process::start(command.stdout(Stdio::piped()).stderr(Stdio::piped()));
     drop(help.child.stdout.take());
     let mut said = String::new();
-    help.child
-        .stderr
-        .take()
-        .unwrap()
-        .read_to_string(&mut said)
-        .unwrap();
+    let mut stderr = help.child.stderr.take().unwrap();
+    stderr.read_to_string(&mut said).unwrap();
     assert!(help.end().success());
     assert_eq!(said, "");
 }
@@ -581,8 +583,7 @@ fn under_the_name_of_notify_it_is_silent_without_a_desktop() {
         assert_eq!(output.status.code(), Some(code), "{args}");
         assert_eq!(text(&output.stdout), stdout, "{args}");
     };
-    let help = run("--help");
-    insta::assert_snapshot!("help-terok-clearance-notify", text(&help.stdout));
+    insta::assert_snapshot!("help-terok-clearance-notify", text(&run("--help").stdout));
     check("Title", 0, "0\n");
     check("Title Body -t 500", 0, "0\n");
     check("Title --json", 0, "{\"id\":0}\n");
@@ -592,6 +593,5 @@ fn under_the_name_of_notify_it_is_silent_without_a_desktop() {
     check(&format!("{asked} allow:Again"), 2, "");
     check("Title Body --actions allow", 2, "");
     check("Title Body Else", 2, "");
-    let output = run("Title");
-    assert_eq!(text(&output.stderr), "");
+    assert_eq!(text(&run("Title").stderr), "");
 }

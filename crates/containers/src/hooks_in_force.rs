@@ -126,7 +126,7 @@ impl HookFault {
         }
     }
 
-    /// Returns `true` if `podman run --hooks-dir` or a listener of the wrapper's own make up for it.
+    /// Returns `true` if `podman run --hooks-dir` or a listener of the wrapper makes up for it.
     pub const fn is_mended_by_wrapper(&self) -> bool {
         matches!(
             self,

@@ -8,6 +8,7 @@
 //! hook checks the container's configuration once more.
 
 mod command_line;
+mod mount_source;
 mod option_table;
 mod refusal;
 
@@ -20,7 +21,7 @@ use crate::annotation_keys;
 use crate::start_request::ContainerNetwork;
 
 pub use command_line::{PodmanCommandLine, PodmanOption};
-pub use refusal::PodmanRefusal;
+pub use refusal::{NetworkOptions, PodmanRefusal};
 
 /// The command of podman.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

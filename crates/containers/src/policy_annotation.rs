@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a container may reach from the start: a signed annotation.
 //!
-//! The value of [`annotation_keys::POLICY`] is `v1.JSON.MAC`: JSON in base64url without padding, and
-//! the HMAC-SHA256 of everything before the last dot in hexadecimal digits. An image can carry any
-//! annotation, but has no key. The value is hostile text until its signature is verified; no part of
-//! the JSON is parsed before. It has neither commas nor quotes, because podman 4 splits the values
-//! of `--annotation` like a line of CSV.
+//! The value of [`annotation_keys::POLICY`] is `v1.JSON.MAC`: JSON in base64url without padding,
+//! and the HMAC-SHA256 of everything before the last dot in hexadecimal digits. An image can carry
+//! any annotation, but has no key. The value is hostile text until its signature is verified; no
+//! part of the JSON is parsed before. It has neither commas nor quotes, because podman 4 splits the
+//! values of `--annotation` like a line of CSV.
 
 mod policy_key;
 

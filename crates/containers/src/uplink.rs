@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use netns::{ProcessHandle, kill_on_parent_exit};
+use netns::{ProcessHandle, kill_on_parent_exit, run_with_private_mounts};
 use rustix::pipe::PipeFlags;
 use terok_clearance::DisplayText;
 use tokio::io::AsyncReadExt as _;
@@ -138,6 +138,10 @@ async fn start_program(
         .stderr(Stdio::piped())
         .kill_on_drop(true);
     kill_on_parent_exit(command.as_std_mut());
+    if rustix::process::geteuid().is_root() {
+        // slirp4netns makes another directory its root.
+        run_with_private_mounts(command.as_std_mut());
+    }
     let mut child = command.spawn()?;
     // Closes this process's copy of the pipe.
     drop(command);

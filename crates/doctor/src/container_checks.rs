@@ -7,7 +7,7 @@ use crate::HostDescription;
 use crate::containers_conf::read_runtime;
 use crate::finding::{Check, Finding};
 use crate::package_manager::SystemPackage;
-use crate::program_output::{ProgramOutput, run_program};
+use crate::program_output::{QueriedOutput, run_program};
 
 const PODMAN: Check = Check::of_containers("podman");
 const RUNTIME: Check = Check::of_containers("oci-runtime");
@@ -32,7 +32,7 @@ const RUNTIME_DIRECTORIES: [&str; 5] = [
     "/sbin",
 ];
 
-/// Checks podman. `has_hooks`: hooks of ours are installed, so that containers are expected.
+/// Checks podman. `has_hooks`: this program's hooks are installed, so that containers are expected.
 pub(crate) async fn check_podman(host: &HostDescription, has_hooks: bool) -> Finding {
     let packages = [
         SystemPackage::Podman,
@@ -56,7 +56,7 @@ pub(crate) async fn check_podman(host: &HostDescription, has_hooks: bool) -> Fin
     let output = run_program(&podman, &["--version"], &host.runtime_dir, host.time_limit).await;
     let text = match output {
         Ok(output) if output.status.success() => output.stdout,
-        Ok(ProgramOutput { stderr, .. }) => {
+        Ok(QueriedOutput { stderr, .. }) => {
             return PODMAN.failure(&format!("`podman --version` failed: {stderr}"), &install);
         }
         Err(error) => return PODMAN.failure(&error.describe("podman"), &install),

@@ -15,7 +15,7 @@ pub(crate) fn read_runtime(host: &HostDescription) -> Option<String> {
     let texts = configuration_files(host)
         .into_iter()
         .filter_map(|file| std::fs::read_to_string(file).ok());
-    texts.filter_map(|text| runtime_in(&text)).last()
+    texts.filter_map(|text| runtime_in(&text)).next_back()
 }
 
 /// Returns the files in podman's order: the distribution's, the administrator's, the user's.

@@ -14,22 +14,22 @@ const MAX_OUTPUT_BYTES: usize = 64 * 1024;
 
 /// How a program ended, and what it printed.
 #[derive(Debug)]
-pub(crate) struct ProgramOutput {
+pub(crate) struct QueriedOutput {
     pub(crate) status: ExitStatus,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
 
-/// A program did not end by itself.
+/// A program has no output.
 #[derive(Debug)]
-pub(crate) enum ProgramError {
+pub(crate) enum ProgramQueryError {
     /// It cannot be started.
     NotStarted(io::Error),
     /// It was ended at the time limit.
     TimedOut,
 }
 
-impl ProgramError {
+impl ProgramQueryError {
     pub(crate) fn describe(&self, program: &str) -> String {
         match self {
             Self::NotStarted(error) => format!("{program} cannot be started: {error}"),
@@ -44,7 +44,7 @@ pub(crate) async fn run_program(
     arguments: &[&str],
     runtime_dir: &Path,
     limit: Duration,
-) -> Result<ProgramOutput, ProgramError> {
+) -> Result<QueriedOutput, ProgramQueryError> {
     let mut command = Command::new(program);
     command
         .args(arguments)
@@ -53,13 +53,13 @@ pub(crate) async fn run_program(
         .stdin(Stdio::null())
         .kill_on_drop(true);
     match timeout(limit, command.output()).await {
-        Ok(Ok(output)) => Ok(ProgramOutput {
+        Ok(Ok(output)) => Ok(QueriedOutput {
             status: output.status,
             stdout: to_text(output.stdout),
             stderr: to_text(output.stderr),
         }),
-        Ok(Err(error)) => Err(ProgramError::NotStarted(error)),
-        Err(_) => Err(ProgramError::TimedOut),
+        Ok(Err(error)) => Err(ProgramQueryError::NotStarted(error)),
+        Err(_) => Err(ProgramQueryError::TimedOut),
     }
 }
 

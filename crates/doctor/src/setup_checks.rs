@@ -21,7 +21,7 @@ const SOCKET: Check = Check::of_containers("start-socket");
 
 const SETUP: &str = "terok-clearance setup";
 
-/// Returns `true` if a hook of ours is installed.
+/// Returns `true` if a hook of this program is installed.
 pub(crate) fn has_hooks(host: &HostDescription) -> bool {
     let directory = &host.hook_check.hooks_directory;
     HOOK_FILES.iter().any(|file| directory.join(file).exists())

@@ -19,7 +19,8 @@ pub struct ServiceUnitState {
 }
 
 /// Asks `systemctl` for the units of this program that the service manager has loaded: the start
-/// socket, its supervisors and the notifier. Empty without a service manager that answers in time.
+/// socket, its supervisors and the notifier. Empty without a service manager that answers within
+/// `limit`.
 ///
 /// `is_root`: the units of the system, otherwise those of the user.
 pub async fn read_unit_states(

@@ -182,8 +182,8 @@ pub(crate) fn missing_directories(path: &Path) -> Vec<PathBuf> {
     missing
 }
 
-/// Returns where a file is written before it is moved: beside it, so that the move is atomic, and
-/// with another extension, because podman and systemd read files by theirs.
+/// Returns where a file is written before it is moved: in the same directory, so that the move is
+/// atomic, and with another extension, because podman and systemd read files by theirs.
 fn temporary_path(path: &Path) -> PathBuf {
     let mut name = std::ffi::OsString::from(".");
     name.push(path.file_name().unwrap_or_default());

@@ -42,7 +42,7 @@ pub enum SystemctlError {
         #[source]
         source: io::Error,
     },
-    /// The program did not end in time, and was killed.
+    /// The program exceeded its time limit, and was killed.
     #[error("`{command}` did not end within {seconds} s")]
     Timeout {
         /// The command.

@@ -140,19 +140,6 @@ impl Ledger {
         }
     }
 
-    fn insert(&mut self, number: u64, mut entry: Box<LedgerEntry>) {
-        self.add_to_sandbox(number, &mut entry);
-        for id in entry.ids() {
-            let hash = entry::hash_id(id.as_str(), &self.hasher);
-            self.by_id.insert(hash, number);
-        }
-        self.by_packet.insert(entry.packet_hash(), number);
-        entry.recompute_text_bytes();
-        self.text_bytes = self.text_bytes.saturating_add(entry.text_bytes());
-        self.questions.insert(number, entry);
-        self.note_change(number);
-    }
-
     /// Sets the connections that are held for the question `request`.
     ///
     /// Returns the question's number if the value changed. An unknown question is ignored; of
@@ -167,34 +154,29 @@ impl Ledger {
     ///
     /// Returns the question's number, as [`set_waiting`](Self::set_waiting) does.
     pub fn set_process(&mut self, request: &RequestId, process: Arc<Process>) -> Option<u64> {
-        let number = self.numbers_with_id(request.as_str()).max()?;
-        let entry = self.questions.get_mut(&number)?;
-        let before = entry.text_bytes();
-        let changed = entry.set_process(process);
-        entry.recompute_text_bytes();
-        self.text_bytes = self
-            .text_bytes
-            .saturating_sub(before)
-            .saturating_add(entry.text_bytes());
-        if changed {
-            self.note_change(number);
-        }
-        changed.then_some(number)
+        self.change_details(request, |entry| entry.set_process(process))
     }
 
     /// Sets what an approver says about the question `request`.
     ///
     /// Returns the question's number, as [`set_waiting`](Self::set_waiting) does.
     pub fn set_approver_note(&mut self, request: &RequestId, note: DisplayText) -> Option<u64> {
+        self.change_details(request, |entry| entry.set_approver_note(note))
+    }
+
+    /// Changes the texts of a question. Returns its number if `change` returned `true`.
+    fn change_details(
+        &mut self,
+        request: &RequestId,
+        change: impl FnOnce(&mut LedgerEntry) -> bool,
+    ) -> Option<u64> {
         let number = self.numbers_with_id(request.as_str()).max()?;
         let entry = self.questions.get_mut(&number)?;
         let before = entry.text_bytes();
-        let changed = entry.set_approver_note(note);
+        let changed = change(entry);
         entry.recompute_text_bytes();
-        self.text_bytes = self
-            .text_bytes
-            .saturating_sub(before)
-            .saturating_add(entry.text_bytes());
+        let others = self.text_bytes.saturating_sub(before);
+        self.text_bytes = others.saturating_add(entry.text_bytes());
         if changed {
             self.note_change(number);
         }

@@ -47,15 +47,14 @@ const ADDRESS: &str = "203.0.113.7";
 /// If the standard output is closed.
 pub fn run_dialed_supervisor(variable: impl Fn(&str) -> Option<String>) -> io::Result<()> {
     let process = ProcessHandle::open(variable(SANDBOX).unwrap().parse().unwrap())?;
-    let gateway = match passed(&variable, GATEWAY) {
-        Some(netns) => GatewayNetns::from_fd(netns, true),
-        None => {
-            let gateway = GatewayNetns::build(&process).unwrap();
-            assert!(gateway.has_ipv6());
-            writeln!(io::stdout(), "{BUILT}{}", gateway.as_fd().as_raw_fd())?;
-            io::stdin().read_line(&mut String::new())?;
-            gateway
-        }
+    let gateway = if let Some(netns) = passed(&variable, GATEWAY) {
+        GatewayNetns::from_fd(netns, true)
+    } else {
+        let gateway = GatewayNetns::build(&process).unwrap();
+        assert!(gateway.has_ipv6());
+        writeln!(io::stdout(), "{BUILT}{}", gateway.as_fd().as_raw_fd())?;
+        io::stdin().read_line(&mut String::new())?;
+        gateway
     };
     let addresses = vec![ADDRESS.parse().unwrap()];
     let hosts = NAMES.map(|name| (name.parse().unwrap(), addresses.clone()));
@@ -79,6 +78,7 @@ pub fn run_dialed_supervisor(variable: impl Fn(&str) -> Option<String>) -> io::R
         absent_names: Vec::new(),
         stand_in_key: [7; 16].into(),
         journal: passed(&variable, STATE).map(StateJournal::from_fd),
+        asks_loopback: false,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

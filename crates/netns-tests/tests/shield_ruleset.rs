@@ -134,6 +134,28 @@ fn the_rules_of_a_gateway_are_those_of_their_preview() {
 }
 
 #[test]
+fn the_rules_of_a_gateway_are_loaded_again_without_a_gap() {
+    require_private_namespaces();
+    let engage = || shield::engage_gateway(shield::open_nftables_socket().unwrap(), true).unwrap();
+    let list = || {
+        let listed = Command::new("nft")
+            .args(["--handle", "list", "ruleset"])
+            .output();
+        String::from_utf8(listed.unwrap().stdout).unwrap()
+    };
+    engage();
+    let before = list();
+    assert!(before.contains("prerouting"), "{before}");
+    engage();
+    assert_eq!(list(), before, "the handles stay: nothing was replaced");
+    // What another program has changed is replaced.
+    nft(&["add", "rule", "inet", "terok_shield", "forward", "accept"]);
+    engage();
+    let nftables = shield::open_nftables_socket().unwrap();
+    shield::verify_gateway(nftables, true).unwrap();
+}
+
+#[test]
 fn a_ruleset_loaded_by_nft_can_be_attached() {
     require_private_namespaces();
     let policy = policy(&["198.51.100.53", "2001:db8:53::53"]);

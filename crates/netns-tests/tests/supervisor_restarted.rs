@@ -4,7 +4,7 @@
 //! The supervisor is a separate process, `dialed-supervisor`. What a service manager would keep for
 //! it (the state and the gateway's namespace) this process keeps, and passes on. The sandbox is a
 //! network namespace of its own.
-#![expect(clippy::unwrap_used, reason = "a test")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Lines};

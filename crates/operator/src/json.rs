@@ -224,7 +224,7 @@ pub(crate) struct ScriptStatus<'a> {
     pub(crate) sandbox: Option<DisplayText>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) name: Option<&'a DisplayText>,
-    /// Whether the hub answered in time.
+    /// Whether the hub answered within the time limit.
     pub(crate) answers: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) interface: Option<&'static str>,

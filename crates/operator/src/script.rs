@@ -19,5 +19,5 @@ pub use rule_hubs::{SandboxHub, SelectSandboxError};
 pub(crate) use selector::hub_sandbox_name;
 pub use selector::{SandboxSelector, SandboxSelectorError};
 pub use snapshot::{PendingSnapshot, take_snapshot};
-pub use status::{SandboxStatus, StatusSurvey, UnitStatus};
+pub use status::{GuardedSandbox, StatusSurvey, UnitStatus};
 pub use watch::{WatchOptions, watch_hubs};

@@ -43,7 +43,7 @@ use crate::{
 };
 
 use agent_requests::RequestService;
-use approver::{ApproverQueue, approver_queue};
+use approver::{ApproverQueue, ApproverService, approver_queue};
 use question_sink::{QuestionIdentity, QuestionSink};
 use rules::DialedRules;
 
@@ -352,23 +352,12 @@ impl<N: NameLookup, D: DialSockets> DialedSupervisor<N, D> {
                 None => std::future::pending().await,
             }
         });
-        let approver = async {
-            match approver {
-                Some(approver) => approver.serve().await,
-                None => std::future::pending().await,
-            }
-        };
+        let approver = or_pending(approver.map(ApproverService::serve));
         let work = async {
-            let gateway = async {
-                match gateway {
-                    Some(gateway) => gateway.await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 biased;
                 () = stop.cancelled() => Ok(()),
-                ended = gateway => ended,
+                ended = or_pending(gateway) => ended,
                 Err(error) = ends.follow_ends(alarm) => Err(SupervisorServeError::Alarm(error)),
                 () = files.follow_kept() => Ok(()),
                 Err(error) = requests => Err(SupervisorServeError::Requests(error)),
@@ -387,6 +376,14 @@ fn describe_port(port: &PublishedPort) -> DisplayText {
     let addresses: Vec<_> = port.addresses.iter().map(ToString::to_string).collect();
     let addresses = addresses.join(", ");
     DisplayText::new(&format!("{addresses} -> {}/{}", port.port, port.protocol))
+}
+
+/// Waits for a future; forever without one.
+async fn or_pending<F: Future>(future: Option<F>) -> F::Output {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Returns what to do with a process that was found.

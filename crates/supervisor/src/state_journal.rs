@@ -28,7 +28,7 @@ use terok_clearance::{ContainerId, DisplayText};
 
 use log_file::{LogContents, LogFile, LogStorage};
 
-pub(crate) use change::{JournalChange, JournaledBypass, JournaledRule, StartRule};
+pub(crate) use change::{JournalChange, JournaledBypass, JournaledRule, JournaledStartRule};
 pub(crate) use state::{BypassState, JournalState};
 
 /// Bytes of a file that is not made shorter yet. Above, it may grow to twice the size of its

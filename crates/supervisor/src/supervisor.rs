@@ -319,6 +319,15 @@ impl Supervisor {
         self
     }
 
+    /// Lets connections wait from the start, until an operator comes, for at most the time for
+    /// which they wait after the last operator has left: the first connection of a sandbox comes
+    /// before the operators have found its hub.
+    #[must_use]
+    pub fn expecting_operator(self) -> Self {
+        self.firewall.hold_connections(true);
+        self
+    }
+
     /// Adds rules from the start: those of options, profiles and the organisation.
     pub fn with_policy(self, policy: FilteredPolicy) -> Result<Self, SupervisorStartError> {
         self.firewall

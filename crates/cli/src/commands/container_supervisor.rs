@@ -45,8 +45,8 @@ use pod_members::PodMembers;
 pub const ABOUT: &str = "Supervise a container that a hook announces.
 
 systemd starts this command (unit clearance-supervisor@.service, which `terok-clearance setup` \
-installs) for each connection of a hook. Without systemd, `--listen` waits for hooks and starts one \
-process for each container; `terok-clearance podman` does that.";
+installs) for each connection of a hook. Without systemd, `--listen` waits for hooks and starts \
+one process for each container; `terok-clearance podman` does that.";
 
 /// Command-line arguments.
 #[derive(Debug, clap::Args)]
@@ -66,7 +66,7 @@ pub fn perform(args: &Args, context: &CommandContext) -> Result<CommandStatus, C
     }
     let mut passed = PassedFiles::take_over().context("cannot take over descriptors")?;
     let kept = KeptContainers::take(&mut passed).context("cannot take the container over again")?;
-    block_on(async {
+    let status = block_on(async {
         raise_open_files_limit();
         match kept {
             Some(kept) => resume(kept, context).await,
@@ -79,7 +79,10 @@ pub fn perform(args: &Args, context: &CommandContext) -> Result<CommandStatus, C
                 begin(stream, context).await
             }
         }
-    })
+    })?;
+    // For systemd, a process that ends without having been ready has failed, and is started again.
+    report_ready("no container").context("cannot notify the service manager")?;
+    Ok(status)
 }
 
 /// A container whose way out is in place.
@@ -97,7 +100,6 @@ async fn begin(stream: OwnedFd, context: &CommandContext) -> Result<CommandStatu
     let (connection, request) = match receive(stream).await {
         Ok(received) => received,
         Err(error) => {
-            // No container depends on it: a new start would receive the same.
             tracing::warn!("refused: {error:#}");
             return Ok(CommandStatus::OK);
         }
@@ -127,14 +129,29 @@ async fn begin(stream: OwnedFd, context: &CommandContext) -> Result<CommandStatu
         Ok(guard) => guard,
         Err(error) => {
             answer(connection, &refuse(error)).await;
+            remove_socket_directories(&network.request, context);
             return Ok(CommandStatus::OK);
         }
     };
     if !answer(connection, &StartReply::Ready).await {
         // The hook is gone, and the runtime does not start the container.
+        drop(guard);
+        remove_socket_directories(&network.request, context);
         return Ok(CommandStatus::OK);
     }
     serve(network, guard).await
+}
+
+/// Removes the directories of a hub that has not served.
+fn remove_socket_directories(request: &StartRequest, context: &CommandContext) {
+    let runtime_dir = context.environment.runtime_dir();
+    for kind in ["clearance", "events"] {
+        let directory = runtime_dir
+            .join("terok")
+            .join(kind)
+            .join(request.id.short());
+        drop(std::fs::remove_dir(directory)); // missing, or not empty: of another process
+    }
 }
 
 /// Supervises containers whose former supervisor has failed.

@@ -19,8 +19,8 @@ use crate::{CommandContext, CommandError, CommandStatus};
 
 pub(super) const ABOUT: &str = "An OCI runtime for Docker and nerdctl that guards containers.
 
-It adds the hooks to a container's configuration, takes CAP_NET_RAW and CAP_NET_ADMIN away, and runs \
-runc or crun. docs/containers.md has the configuration of the daemon.";
+It adds the hooks to a container's configuration, takes CAP_NET_RAW and CAP_NET_ADMIN away, and \
+runs runc or crun. docs/containers.md has the configuration of the daemon.";
 
 const AFTER_HELP: &str = "\
 In /etc/docker/daemon.json, for every container of this runtime (`docker run --runtime clearance
@@ -63,9 +63,9 @@ enum RuntimeVia {
 }
 
 /// Runs the command. Returns only after a failure.
-pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandError> {
+pub fn perform(args: &Args, context: &CommandContext) -> Result<CommandStatus, CommandError> {
     let parsed = RuntimeArguments::parse(&args.arguments);
-    let ended = run_runtime(&args, &parsed, context);
+    let ended = run_runtime(args, &parsed, context);
     if let (Err(error), Some(log)) = (&ended, &parsed.log) {
         append_to_log(log, &error.message());
     }

@@ -2,6 +2,7 @@
 //! `podman`: starts containers whose connections are asked about.
 
 mod annotations;
+mod compose;
 mod container_start;
 mod guard_args;
 mod hook_check;
@@ -38,6 +39,14 @@ enum PodmanCommand {
     #[command(after_long_help = container_start::AFTER_HELP)]
     Create(container_start::StartArgs),
 
+    /// Run podman-compose, with a guard for each container that it starts.
+    #[command(after_long_help = compose::AFTER_HELP)]
+    Compose(compose::ComposeArgs),
+
+    /// podman for podman-compose.
+    #[command(hide = true)]
+    ComposeEngine(compose::EngineArgs),
+
     /// Print what plain podman, quadlet files and compose files need for a guarded container.
     #[command(after_long_help = annotations::AFTER_HELP)]
     Annotations(annotations::AnnotationsArgs),
@@ -49,6 +58,7 @@ pub(crate) fn parser_of_verb(verb: &str, parser: clap::Command) -> Option<clap::
 
     match verb {
         "run" | "create" => Some(container_start::StartArgs::augment_args(parser)),
+        "compose" => Some(compose::ComposeArgs::augment_args(parser)),
         _ => None,
     }
 }
@@ -60,6 +70,8 @@ pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, Co
     match args.command {
         PodmanCommand::Run(args) => container_start::perform(PodmanVerb::Run, args, context),
         PodmanCommand::Create(args) => container_start::perform(PodmanVerb::Create, args, context),
+        PodmanCommand::Compose(args) => compose::perform(args, context),
+        PodmanCommand::ComposeEngine(args) => compose::perform_engine(args, context),
         PodmanCommand::Annotations(args) => annotations::perform(args, context),
     }
 }

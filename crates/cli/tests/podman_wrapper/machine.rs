@@ -31,7 +31,7 @@ exec "$@"
 /// Records each request.
 const SUPERVISOR: &str = r#"
 import os, socket, sys
-answer = {"ready": b'"ready"\n', "refuse": b'{"refused":"no \x1b[2J reason"}\n'}[sys.argv[1]]
+answer = {"ready": b'"ready"\n', "refuse": b'{"refused":"no \\u001b[2J reason"}\n'}[sys.argv[1]]
 os.makedirs("/run/terok/containers", mode=0o700, exist_ok=True)
 path = "/run/terok/containers/start.sock"
 if os.path.exists(path):

@@ -90,9 +90,12 @@ fn a_dry_run_shows_the_command_and_why() {
 #[test]
 fn what_defeats_the_guard_is_refused_with_status_125() {
     let machine = Machine::new().with_hooks();
+    let home = format!("{}:/h", machine.path("home").display());
     for (arguments, expected) in [
+        (&["-v", &home, "img"][..], "answer its own questions"),
+        (&["--rootfs", "/", "sh"], "answer its own questions"),
         (
-            &["--network", "host", "img"][..],
+            &["--network", "host", "img"],
             "--network host is not guarded",
         ),
         (&["--privileged", "img"], "--privileged is refused"),
@@ -313,4 +316,58 @@ fn a_key_that_others_can_read_stops_the_start() {
     assert_eq!(refused.status, Some(125), "{refused:?}");
     assert!(refused.stderr.contains("mode 644"), "{}", refused.stderr);
     assert_eq!(fs::read(&key).unwrap().len(), 32);
+}
+
+/// A stand-in for podman-compose, which calls podman as it does: a pod, a network, a container.
+const COMPOSE: &str = r#"#!/bin/sh
+set -e
+[ "$1" = --podman-path ]
+podman=$2; shift 2
+echo "$podman" > "$(dirname "$0")/engine"
+store=$(cat "$(dirname "$0")/options")
+"$podman" --version
+"$podman" create $store --name p_web_1 --network=p_default:alias=web --network-alias web \
+  -p 8080:80 bb:latest sh -c 'echo from the service'
+"$podman" start $store -a p_web_1
+"$podman" create $store --name bad --privileged bb:latest sh
+"#;
+
+#[test]
+fn compose_guards_each_container() {
+    let machine = Machine::new().with_hooks().with_image();
+    let options = [
+        machine.store(),
+        Machine::limits().map(str::to_owned).to_vec(),
+    ]
+    .concat();
+    fs::write(machine.path("options"), machine.store().join(" ")).unwrap();
+    let compose = COMPOSE.replace("create $store", &format!("create {}", options.join(" ")));
+    write_script(&machine.path("podman-compose"), &compose);
+    let path = format!(
+        "PATH={}:/usr/local/bin:/usr/bin:/bin:/usr/sbin",
+        machine.path("").display()
+    );
+    // `podman start` gets no --hooks-dir: podman's configuration must name the directory.
+    let configuration = machine.path("containers.conf");
+    let text = "[engine]\nhooks_dir = [\"/etc/terok-clearance/hooks.d\"]\n";
+    fs::write(&configuration, text).unwrap();
+    let configuration = format!("CONTAINERS_CONF={}", configuration.display());
+    let words = ["env", &path, &configuration, PROGRAM, "podman", "compose"];
+    let words = [&words[..], &["--allow", "a.example:443", "up"]].concat();
+    let ran = machine.run_with_supervisor("ready", &words);
+    assert!(ran.stdout.contains("podman version"), "{ran:?}");
+    assert!(ran.stdout.ends_with("from the service\n"), "{ran:?}");
+    assert_eq!(ran.status, Some(125), "{ran:?}");
+    assert!(ran.stderr.contains("--privileged is refused"), "{ran:?}");
+    assert_eq!(machine.requests()[0]["network"], "dialed");
+    let engine = fs::read_to_string(machine.path("engine")).unwrap();
+    assert!(!std::path::Path::new(engine.trim()).exists());
+    // Without the configuration nothing is created that would start without a hook.
+    let words = ["env", &path, PROGRAM, "podman", "compose", "up"];
+    let refused = machine.run_with_supervisor("ready", &words);
+    assert_eq!(refused.status, Some(125), "{refused:?}");
+    assert!(
+        refused.stderr.contains("does not name the hooks directory"),
+        "{refused:?}"
+    );
 }

@@ -43,7 +43,7 @@ impl Host {
         }
         let config = at("config/containers");
         fs::create_dir_all(&config).unwrap();
-        let text = format!("[engine]\nhooks_dir = [\"/x\", {:?}]\n", hooks);
+        let text = format!("[engine]\nhooks_dir = [\"/x\", {hooks:?}]\n");
         fs::write(config.join("containers.conf"), text).unwrap();
         let socket = at("run").join(START_SOCKET);
         fs::create_dir_all(socket.parent().unwrap()).unwrap();

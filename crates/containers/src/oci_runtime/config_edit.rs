@@ -214,7 +214,7 @@ mod tests {
             capabilities in prop::collection::vec("CAP_[A-Z_]{1,12}", 0..5),
         ) {
             let mut config = sample();
-            config["annotations"] = json!({key.clone(): value.clone()});
+            config["annotations"] = json!({ key.as_str(): value.as_str() });
             config["process"]["capabilities"]["bounding"] = json!(capabilities);
             config["mounts"] = json!([{"destination": "/x", "source": value}]);
             let edited = edit(&config, Some(ContainerNetwork::Dialed)).unwrap();

@@ -2,7 +2,7 @@
 //! Finds the command and the bundle in the arguments of an OCI runtime, as of runc and crun. Pure.
 
 use std::ffi::{OsStr, OsString};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// What the arguments of an OCI runtime say.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -62,7 +62,7 @@ impl RuntimeArguments {
                 && !argument.to_string_lossy().starts_with("--")
                 && !short.is_empty()
             {
-                parsed.bundle = Path::new(short).to_owned();
+                parsed.bundle = PathBuf::from(short);
             }
         }
         parsed
@@ -88,8 +88,8 @@ mod tests {
         for (line, starts, bundle, log) in [
             // containerd's shim
             (
-                "--root /run/x --log /b/log.json --log-format json --systemd-cgroup create --bundle \
-                 /b --pid-file /b/init.pid abc",
+                "--root /run/x --log /b/log.json --log-format json --systemd-cgroup create \
+                 --bundle /b --pid-file /b/init.pid abc",
                 true,
                 "/b",
                 Some("/b/log.json"),

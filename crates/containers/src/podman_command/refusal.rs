@@ -75,7 +75,7 @@ pub enum PodmanRefusal {
     /// An option about the container's address.
     #[error("--{0} is refused: the supervisor chooses the addresses of the container")]
     Address(&'static str),
-    /// Ports that nobody has named.
+    /// Ports of the image, whose numbers are not on the command line.
     #[error("--publish-all is refused: name each port, as in --publish 127.0.0.1:8080:80")]
     PublishAll,
     /// A port that cannot be published.
@@ -95,10 +95,22 @@ const REFUSED_CAPABILITIES: [&str; 5] = ["ALL", "NET_ADMIN", "NET_RAW", "SYS_ADM
 /// OCI runtimes that run the hooks of a container in its life cycle.
 const KNOWN_RUNTIMES: [&str; 2] = ["crun", "runc"];
 
+/// What happens to options about networks that podman makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NetworkOptions {
+    /// They are refused, because they have no effect.
+    Refuse,
+    /// They are left out: a compose program writes them for every container.
+    LeaveOut,
+}
+
+/// Networks that a container shares with others; they are never left out in silence.
+const SHARED_NETWORKS: [&str; 3] = ["host", "container:", "ns:"];
+
 impl PodmanCommandLine {
     /// Refuses options that defeat the guard, takes those out that are for the supervisor, and
     /// keeps all others.
-    pub fn check(self) -> Result<GuardableCommand, PodmanRefusal> {
+    pub fn check(self, networks: NetworkOptions) -> Result<GuardableCommand, PodmanRefusal> {
         let mut command = GuardableCommand {
             verb: self.verb,
             options: Vec::new(),
@@ -111,7 +123,7 @@ impl PodmanCommandLine {
             sets_meta_path: false,
         };
         for option in self.options {
-            if command.take(&option)? {
+            if command.take(&option, networks)? {
                 continue;
             }
             command.options.push(option);
@@ -122,12 +134,26 @@ impl PodmanCommandLine {
 
 impl GuardableCommand {
     /// Returns `true` for an option that podman does not get.
-    fn take(&mut self, option: &PodmanOption) -> Result<bool, PodmanRefusal> {
+    fn take(
+        &mut self,
+        option: &PodmanOption,
+        networks: NetworkOptions,
+    ) -> Result<bool, PodmanRefusal> {
         match option.name {
-            "network" => match option.text()? {
-                "none" => return Ok(true),
-                other => return Err(PodmanRefusal::Network(other.to_owned())),
-            },
+            "network" => {
+                let network = option.text()?;
+                let is_shared = SHARED_NETWORKS.iter().any(|kind| network.starts_with(kind));
+                if network == "none" || (networks == NetworkOptions::LeaveOut && !is_shared) {
+                    return Ok(true);
+                }
+                return Err(PodmanRefusal::Network(network.to_owned()));
+            }
+            "dns" | "dns-option" | "dns-search" | "ip" | "ip6" | "mac-address"
+            | "network-alias"
+                if networks == NetworkOptions::LeaveOut =>
+            {
+                return Ok(true);
+            }
             "publish" => {
                 let values = option.text()?.split(',');
                 for value in values {

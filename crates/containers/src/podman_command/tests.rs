@@ -10,7 +10,7 @@ fn words(line: &str) -> Vec<OsString> {
 }
 
 fn parse(line: &str) -> Result<GuardableCommand, PodmanRefusal> {
-    PodmanCommandLine::parse(PodmanVerb::Run, &words(line))?.check()
+    PodmanCommandLine::parse(PodmanVerb::Run, &words(line))?.check(NetworkOptions::Refuse)
 }
 
 fn guard_arguments() -> GuardArguments {
@@ -95,7 +95,7 @@ fn real_command_lines_are_split_at_the_image() {
         let found = PodmanCommandLine::parse(PodmanVerb::Run, &words(line)).unwrap();
         assert_eq!(found.image, image, "{line}");
         assert_eq!(found.rest, words(rest), "{line}");
-        assert!(found.check().is_ok(), "{line}");
+        assert!(found.check(NetworkOptions::Refuse).is_ok(), "{line}");
     }
 }
 
@@ -182,6 +182,31 @@ fn what_defeats_the_guard_is_refused() {
     check("-P img", "--publish-all");
     check("-tP img", "--publish-all");
     check("-p 80-90:80-90 img", "range");
+}
+
+#[test]
+fn networks_of_compose_programs_are_left_out() {
+    let check = |line: &str| {
+        let parsed = PodmanCommandLine::parse(PodmanVerb::Create, &words(line))?;
+        parsed.check(NetworkOptions::LeaveOut)
+    };
+    let line = "--network=p_default:alias=web --network-alias web --dns 192.0.2.1 --ip 10.0.0.2 \
+                -p 8080:80 -d img";
+    let command = check(line).unwrap();
+    let guarded = command.guard(&guard_arguments());
+    assert_eq!(guarded.arguments[1..3], words("--network none"));
+    assert!(guarded.arguments.ends_with(&words("-d img")));
+    let left = guarded
+        .arguments
+        .iter()
+        .filter(|word| **word == "--network");
+    assert_eq!(left.count(), 1);
+    assert_eq!(command.publish().len(), 1);
+    for shared in ["host", "container:x", "ns:/run/x"] {
+        let refused = check(&format!("--network {shared} img"));
+        assert_eq!(refused, Err(PodmanRefusal::Network(shared.to_owned())));
+    }
+    assert_eq!(check("--privileged img"), Err(PodmanRefusal::Privileged));
 }
 
 #[test]
@@ -284,7 +309,7 @@ proptest! {
         line.push(image.clone().into());
         line.extend(rest.iter().map(OsString::from));
         let command = PodmanCommandLine::parse(PodmanVerb::Create, &line).unwrap();
-        let command = command.check().unwrap();
+        let command = command.check(NetworkOptions::Refuse).unwrap();
         let guarded = command.guard(&guard_arguments());
         // At the end, the image and what follows, as they were.
         let tail = guarded.arguments.len() - rest.len() - 1;
@@ -319,7 +344,8 @@ proptest! {
     ) {
         let line = [before.concat(), vec![refused.into()], after.concat(), vec!["img".into()]];
         let line: Vec<OsString> = line.concat().into_iter().map(Into::into).collect();
-        let found = PodmanCommandLine::parse(PodmanVerb::Run, &line).unwrap().check();
+        let found = PodmanCommandLine::parse(PodmanVerb::Run, &line).unwrap();
+        let found = found.check(NetworkOptions::Refuse);
         prop_assert!(found.is_err());
     }
 
@@ -327,7 +353,7 @@ proptest! {
     fn hostile_command_lines_do_not_panic(line in prop::collection::vec(".{0,10}", 0..8)) {
         let line: Vec<OsString> = line.into_iter().map(Into::into).collect();
         if let Ok(command) = PodmanCommandLine::parse(PodmanVerb::Run, &line)
-            && let Ok(command) = command.check()
+            && let Ok(command) = command.check(NetworkOptions::Refuse)
         {
             drop(command.guard(&guard_arguments()));
         }

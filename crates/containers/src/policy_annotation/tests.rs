@@ -56,7 +56,11 @@ fn the_json_is_canonical() {
         .unwrap();
     assert_eq!(
         String::from_utf8(json).unwrap(),
-        r#"{"network":"dialed","allow":["*.pypi.org:443/tcp","192.0.2.0/24"],"deny":["x.example"],"profiles":["npm"],"hold":"90s","publish":["127.0.0.1:8080:80"],"name":"my, \"web\"","check_server_names":true}"#
+        concat!(
+            r#"{"network":"dialed","allow":["*.pypi.org:443/tcp","192.0.2.0/24"],"#,
+            r#""deny":["x.example"],"profiles":["npm"],"hold":"90s","#,
+            r#""publish":["127.0.0.1:8080:80"],"name":"my, \"web\"","check_server_names":true}"#
+        )
     );
     assert!(value.starts_with("v1."));
 }

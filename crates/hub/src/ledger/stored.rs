@@ -223,6 +223,19 @@ impl Ledger {
         true
     }
 
+    pub(super) fn insert(&mut self, number: u64, mut entry: Box<LedgerEntry>) {
+        self.add_to_sandbox(number, &mut entry);
+        for id in entry.ids() {
+            let hash = entry::hash_id(id.as_str(), &self.hasher);
+            self.by_id.insert(hash, number);
+        }
+        self.by_packet.insert(entry.packet_hash(), number);
+        entry.recompute_text_bytes();
+        self.text_bytes = self.text_bytes.saturating_add(entry.text_bytes());
+        self.questions.insert(number, entry);
+        self.note_change(number);
+    }
+
     pub(super) fn note_change(&mut self, number: u64) {
         if let Some(changed) = &mut self.changed {
             changed.insert(number);

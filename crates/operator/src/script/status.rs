@@ -27,7 +27,7 @@ const UNKNOWN: &str = "unknown";
 
 /// A hub, and what it serves. A value is `None` if the hub does not tell it.
 #[derive(Debug, Clone)]
-pub struct SandboxStatus {
+pub struct GuardedSandbox {
     /// The hub.
     pub hub: HubId,
     /// The name of the sandbox; `None` for the hub of several sandboxes.
@@ -58,7 +58,7 @@ pub struct SandboxStatus {
 #[derive(Debug)]
 pub struct StatusSurvey {
     /// The hubs, ordered by their paths.
-    pub hubs: Vec<SandboxStatus>,
+    pub hubs: Vec<GuardedSandbox>,
     taken_at: Timestamp,
 }
 
@@ -116,7 +116,7 @@ impl PendingSnapshot {
         hub: &HubId,
         health: Result<ProtocolVersion, DisplayText>,
         told: Option<Result<HubStatus, AnswerError>>,
-    ) -> SandboxStatus {
+    ) -> GuardedSandbox {
         let lists_questions = health == Ok(ProtocolVersion::Clearance2);
         let rows = self.session.inbox().rows().filter(|row| row.hub() == hub);
         let waiting = |held: u64, count: u32| held.saturating_add(count.into());
@@ -130,7 +130,7 @@ impl PendingSnapshot {
             None | Some(Err(AnswerError::TooOld(_) | AnswerError::Other(_))) => (None, health),
             Some(Err(error)) => (None, Err(error_chain(&error))),
         };
-        SandboxStatus {
+        GuardedSandbox {
             hub: hub.clone(),
             name: hub_sandbox_name(hub),
             supervisor: None,
@@ -225,7 +225,7 @@ impl StatusSurvey {
     /// Returns the hubs as JSON lines: `status` for each, `unit` for each unit, and `statuses` at
     /// the end.
     pub fn to_json(&self, units: &[UnitStatus]) -> String {
-        let hubs = self.hubs.iter().map(SandboxStatus::to_event);
+        let hubs = self.hubs.iter().map(GuardedSandbox::to_event);
         let units = units.iter().map(|unit| ScriptEvent::Unit {
             unit: &unit.unit,
             state: &unit.state,
@@ -238,7 +238,7 @@ impl StatusSurvey {
     }
 }
 
-impl SandboxStatus {
+impl GuardedSandbox {
     fn cells(&self, now: Timestamp) -> [String; 10] {
         fn number<T: ToString>(value: Option<T>) -> String {
             value.map_or_else(|| UNKNOWN.to_owned(), |value| value.to_string())

@@ -18,7 +18,9 @@ use super::ShieldEnforcerState;
 use super::rules::FilteredRules;
 use super::rules::order_terms::{RestoredOrder, restored_rules, target_host, target_pattern};
 use crate::boot_clock::boot_now;
-use crate::state_journal::{JournalChange, JournalState, JournaledRule, SharedJournal, StartRule};
+use crate::state_journal::{
+    JournalChange, JournalState, JournaledRule, JournaledStartRule, SharedJournal,
+};
 
 /// The locked enforcer. Changes of its rules are recorded before it is unlocked.
 #[derive(Debug)]
@@ -269,7 +271,7 @@ impl FilteredRules {
 
     /// Returns `true` once for each revocation of a rule of the start.
     pub(super) fn take_revoked(&mut self, spec: &RuleSpec) -> bool {
-        let Some(own) = StartRule::of(spec) else {
+        let Some(own) = JournaledStartRule::of(spec) else {
             return false;
         };
         let at = self.revoked_at_start.iter().position(|rule| *rule == own);
@@ -286,7 +288,7 @@ fn to_journal_change(change: TableChange) -> Option<JournalChange> {
             Some(JournalChange::Rule { rule })
         }
         TableChange::Removed(rule) if !rule.spec.origin.is_decision() => {
-            let rule = StartRule::of(&rule.spec)?;
+            let rule = JournaledStartRule::of(&rule.spec)?;
             Some(JournalChange::StartRuleRevoked { rule })
         }
         TableChange::Removed(rule) | TableChange::Spent(rule) => {

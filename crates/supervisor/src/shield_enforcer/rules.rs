@@ -31,7 +31,7 @@ pub(super) use order_terms::target_host;
 use super::connections::set_open;
 use super::{ShieldEnforcerState, std_now};
 use crate::boot_clock::boot_now;
-use crate::state_journal::StartRule;
+use crate::state_journal::JournaledStartRule;
 use crate::{AllowedDest, FilteredPolicy, LongestAnswer, RuleEnd, TraceEvent, rule_listing};
 
 /// The rules of a sandbox.
@@ -49,7 +49,7 @@ pub(super) struct FilteredRules {
     /// The addresses that have orders of a rule for a network.
     pub(super) network_addresses: HashSet<IpAddr>,
     /// The rules of the start that were revoked before this supervisor.
-    pub(super) revoked_at_start: Vec<StartRule>,
+    pub(super) revoked_at_start: Vec<JournaledStartRule>,
 }
 
 /// What the rules do with a packet that no order covers yet.

@@ -28,7 +28,7 @@ pub(crate) enum JournalChange {
     /// The number of rules with which the supervisor started.
     StartRules { count: u64 },
     /// A rule of the start was revoked.
-    StartRuleRevoked { rule: StartRule },
+    StartRuleRevoked { rule: JournaledStartRule },
     /// No new rule gets a number up to this one.
     LastRule { id: u64 },
     /// A rule was made.
@@ -85,7 +85,7 @@ enum JournaledTerm {
 
 /// A rule of the start, by its content.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct StartRule {
+pub(crate) struct JournaledStartRule {
     #[serde(with = "super::pattern_parts")]
     pattern: DestPattern,
     action: Action,
@@ -173,7 +173,7 @@ impl JournaledRule {
     }
 }
 
-impl StartRule {
+impl JournaledStartRule {
     /// Returns the form of a rule of options, profiles or trusted files; `None` for every other
     /// one.
     pub(crate) fn of(spec: &RuleSpec) -> Option<Self> {

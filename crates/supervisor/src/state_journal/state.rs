@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 use hub::ledger::StoredQuestion;
 use terok_clearance::{ContainerId, DomainName};
 
-use super::change::{JournalChange, JournaledBypass, JournaledRule, StartRule};
+use super::change::{JournalChange, JournaledBypass, JournaledRule, JournaledStartRule};
 
 /// Maximum questions that are kept. Further ones are asked again by a later supervisor.
 pub(super) const MAX_QUESTIONS: usize = 8_192;
@@ -20,7 +20,7 @@ pub(crate) struct JournalState {
     begin: Option<(ContainerId, String)>,
     pub(crate) start_rules: Option<u64>,
     /// One entry for each revocation.
-    pub(crate) revoked_start_rules: Vec<StartRule>,
+    pub(crate) revoked_start_rules: Vec<JournaledStartRule>,
     pub(crate) last_rule: u64,
     pub(crate) rules: BTreeMap<u64, JournaledRule>,
     pub(crate) bypass: BypassState,

@@ -214,7 +214,7 @@ impl Recorded {
                     origin: RuleOrigin::Flag,
                     ..rule(7).spec
                 };
-                let rule = StartRule::of(&spec).unwrap();
+                let rule = JournaledStartRule::of(&spec).unwrap();
                 vec![JournalChange::StartRuleRevoked { rule }]
             }
             Step::Question(number, repeats) => {

@@ -20,7 +20,7 @@ const NAME_KEY: &str = "name";
 const NAME_KEYS: [&str; 3] = [NAME_KEY, "container_name", "task"];
 
 /// A container, as an operator knows it.
-pub(super) struct ContainerIdentity {
+pub(super) struct SupervisedContainer {
     id: ContainerId,
     annotations: ContainerAnnotations,
     /// The name for a container that its orchestrator does not name.
@@ -29,7 +29,7 @@ pub(super) struct ContainerIdentity {
     given_name: Option<DisplayText>,
 }
 
-impl ContainerIdentity {
+impl SupervisedContainer {
     /// Finds the names of a container. `given_name` is the operator's.
     pub(super) fn find(request: &StartRequest, given_name: Option<DisplayText>) -> Self {
         let annotations = request.annotations.iter();
@@ -101,12 +101,15 @@ fn podman_name(bundle: &Path, id: &ContainerId) -> Option<DisplayText> {
     let id = id.to_string();
     for list in ["containers.json", "volatile-containers.json"] {
         let path = lists.join(list);
-        let Ok(json) = netns::read_file_in_root(Path::new("/"), path.to_str()?, MAX_LIST_BYTES)
-        else {
-            continue;
-        };
-        let Ok(stored) = serde_json::from_slice::<Vec<StoredContainer>>(&json) else {
-            continue;
+        let read = netns::read_file_in_root(Path::new("/"), path.to_str()?, MAX_LIST_BYTES);
+        let stored = read.and_then(|json| Ok(serde_json::from_slice(&json)?));
+        let stored: Vec<StoredContainer> = match stored {
+            Ok(stored) => stored,
+            Err(error) => {
+                let path = path.display();
+                tracing::debug!(%path, %error, "podman's list of containers was not read");
+                continue;
+            }
         };
         if let Some(found) = stored.into_iter().find(|stored| stored.id == id) {
             return found.names.first().map(|name| DisplayText::name(name));
@@ -137,7 +140,7 @@ mod tests {
     }
 
     fn dossier(request: &StartRequest, given: Option<&str>) -> String {
-        let identity = ContainerIdentity::find(request, given.map(DisplayText::new));
+        let identity = SupervisedContainer::find(request, given.map(DisplayText::new));
         serde_json::to_string(&identity.read_dossier()).unwrap()
     }
 
@@ -174,7 +177,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let meta = directory.path().join("meta.json");
         let annotations = [("dossier.meta_path", meta.to_str().unwrap())];
-        let identity = ContainerIdentity::find(&request(directory.path(), &annotations), None);
+        let identity = SupervisedContainer::find(&request(directory.path(), &annotations), None);
         let read = || serde_json::to_string(&identity.read_dossier()).unwrap();
         assert_eq!(read(), "{}");
         std::fs::write(&meta, r#"{"task":"one"}"#).unwrap();

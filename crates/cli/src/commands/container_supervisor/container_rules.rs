@@ -11,7 +11,7 @@ use supervisor::{AllowedDest, FilteredPolicy, SupervisorExit, SupervisorServeErr
 use terok_clearance::DisplayText;
 
 use super::GuardedNetwork;
-use super::container_identity::ContainerIdentity;
+use super::container_identity::SupervisedContainer;
 use crate::CommandContext;
 use crate::commands::run::{
     GivenRules, describe_record_notice, is_record_required, limited_hold, merged_records,
@@ -79,7 +79,7 @@ pub(super) fn hold_limit(given: Option<HoldLimit>) -> anyhow::Result<HoldLimit> 
 /// Opens the records, and records the start of the container.
 pub(super) fn begin_record(
     network: &GuardedNetwork,
-    identity: &ContainerIdentity,
+    identity: &SupervisedContainer,
     profiles: Vec<DisplayText>,
     context: &CommandContext,
 ) -> anyhow::Result<SandboxAudit> {

@@ -12,7 +12,7 @@ use supervisor::{DialedConfig, DialedSupervisor, HostSockets, StateJournal};
 use terok_clearance::socket::RuntimeDir;
 use terok_clearance::{DisplayText, Timestamp};
 
-use super::container_identity::ContainerIdentity;
+use super::container_identity::SupervisedContainer;
 use super::container_rules::{begin_record, end_record, given_rules, hold_limit, read_policy};
 use super::kept_files::{KeptState, keep_container};
 use super::{Guard, GuardedNetwork, private_runtime_dir};
@@ -44,7 +44,7 @@ pub(super) fn start(
     let gateway = gateway.context("the gateway of the container was not kept")?;
     let environment = &context.environment;
     let given = read_policy(request, context)?;
-    let identity = ContainerIdentity::find(request, given.name.clone());
+    let identity = SupervisedContainer::find(request, given.name.clone());
     let rules = read_container_rules(&given_rules(&given), context)?;
     let audit = begin_record(network, &identity, rules.profiles.clone(), context)?;
     let by = format!("uid {}", environment.uid());

@@ -10,7 +10,7 @@ use supervisor::{
 };
 use terok_clearance::socket::RuntimeDir;
 
-use super::container_identity::ContainerIdentity;
+use super::container_identity::SupervisedContainer;
 use super::container_rules::{
     begin_record, end_record, given_rules, hold_limit, read_filtered_rules, read_policy,
 };
@@ -38,7 +38,7 @@ pub(super) async fn start(
             annotation_keys::NETWORK_DIALED,
         );
     }
-    let identity = ContainerIdentity::find(request, given.name.clone());
+    let identity = SupervisedContainer::find(request, given.name.clone());
     let policy = read_filtered_rules(&given_rules(&given), context)?;
     let audit = begin_record(network, &identity, Vec::new(), context)?;
     let observed = audit.clone();
@@ -74,6 +74,7 @@ pub(super) async fn start(
     });
     let supervisor = supervisor.and_then(|supervisor| supervisor.with_policy(policy));
     let supervisor = supervisor.context("cannot guard the container")?;
+    let supervisor = supervisor.expecting_operator();
     let supervisor = supervisor.with_observer(Box::new(move |event| observed.observe(&event)));
     // Only now, behind the rules.
     let program = UplinkProgram::find(|name| environment.find_protected_program(name))?;

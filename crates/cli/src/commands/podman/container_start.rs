@@ -2,25 +2,28 @@
 //! `podman run` and `podman create`.
 
 mod error_log;
+mod exposed_paths;
 mod pod_network;
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use containers::hooks_in_force::HookFault;
 use containers::podman_command::{
-    GuardArguments, GuardableCommand, GuardedCommand, PodChoice, PodmanCommandLine, PodmanVerb,
+    GuardArguments, GuardableCommand, GuardedCommand, NetworkOptions, PodChoice, PodmanCommandLine,
+    PodmanVerb,
 };
 use serde_json::json;
 use shield_cli::quote_for_shell;
 
 use super::PodmanCommandError;
-use super::guard_args::GuardArgs;
-use super::hook_check::{HookState, check_hooks, start_listener};
+use super::guard_args::{GuardArgs, MountArgs};
+use super::hook_check::{HookState, check_hooks};
 use super::podman_process::run_podman;
-use crate::{CommandContext, CommandError, CommandStatus};
+use crate::{CommandContext, CommandError, CommandStatus, UserEnvironment};
 
 use error_log::HookErrorLog;
+use exposed_paths::find_exposed;
 use pod_network::check_pod;
 
 pub(super) const AFTER_HELP: &str = "\
@@ -39,8 +42,10 @@ passed on as they are. Questions are asked where those of every sandbox are: `te
 
 Refused is what would defeat the guard: --network with anything but none, --privileged, --cap-add of
 NET_RAW, NET_ADMIN, SYS_ADMIN, SYS_MODULE or ALL, --pid host, --hooks-dir, a --runtime other than
-crun and runc; and what has no effect with it: --dns, --ip, --mac-address, --publish-all. Ports of
---publish are served by the supervisor, at 127.0.0.1 and ::1 unless you write another address.
+crun and runc; mounts with which the container could answer its own questions or start programs
+outside, such as your whole home directory; and what has no effect: --dns, --ip, --mac-address,
+--publish-all. Ports of --publish are served by the supervisor, at 127.0.0.1 and ::1 unless you
+write another address.
 
 Before podman runs, it is proven that the hooks are in force: podman starts a container silently
 without a hook that is missing. `terok-clearance setup` installs them.
@@ -55,6 +60,8 @@ Exit status:
 pub(super) struct StartArgs {
     #[command(flatten)]
     guard: GuardArgs,
+    #[command(flatten)]
+    mounts: MountArgs,
     /// Print the whole command and what was added to it; start nothing
     #[arg(long)]
     dry_run: bool,
@@ -74,42 +81,109 @@ pub(super) fn perform(
     args: StartArgs,
     context: &CommandContext,
 ) -> Result<CommandStatus, CommandError> {
+    let start = ContainerStart {
+        program: find_local_podman(context)?,
+        verb,
+        networks: NetworkOptions::Refuse,
+        mounts: args.mounts,
+        dry_run: args.dry_run,
+    };
+    start.perform(args.guard, &args.podman, context)
+}
+
+/// Returns podman's path, if it starts containers on this machine.
+pub(super) fn find_local_podman(context: &CommandContext) -> Result<PathBuf, CommandError> {
     if runner::is_inside_sandbox() {
         return Err(CommandError::InsideSandbox);
     }
-    let environment = &context.environment;
-    let program = environment.find_program("podman");
-    let program = program.ok_or(PodmanCommandError::NoPodman)?;
-    if let Some(variable) = environment.remote_podman_variable() {
+    if let Some(variable) = context.environment.remote_podman_variable() {
         return Err(PodmanCommandError::Remote(variable).into());
     }
-    let line = PodmanCommandLine::parse(verb, &args.podman).map_err(PodmanCommandError::from)?;
-    let mut command = line.check().map_err(PodmanCommandError::from)?;
-    if let Some(PodChoice::Existing(pod)) = command.pod().cloned()
-        && !check_pod(&program, &pod)?
-    {
-        command = command.with_own_network();
+    let program = context.environment.find_program("podman");
+    Ok(program.ok_or(PodmanCommandError::NoPodman)?)
+}
+
+/// A container to start.
+#[derive(Debug)]
+pub(super) struct ContainerStart {
+    /// podman.
+    pub(super) program: PathBuf,
+    /// Its command.
+    pub(super) verb: PodmanVerb,
+    /// Whether options about networks are refused.
+    pub(super) networks: NetworkOptions,
+    /// Whether every mount is permitted.
+    pub(super) mounts: MountArgs,
+    /// Only show what would be done.
+    pub(super) dry_run: bool,
+}
+
+impl ContainerStart {
+    /// Starts the container.
+    pub(super) fn perform(
+        &self,
+        guard: GuardArgs,
+        arguments: &[OsString],
+        context: &CommandContext,
+    ) -> Result<CommandStatus, CommandError> {
+        let line = PodmanCommandLine::parse(self.verb, arguments);
+        let line = line.map_err(PodmanCommandError::from)?;
+        let command = line.check(self.networks);
+        let mut command = command.map_err(PodmanCommandError::from)?;
+        if !self.mounts.trust_mounts {
+            check_mounts(&command, &context.environment)?;
+        }
+        if let Some(PodChoice::Existing(pod)) = command.pod().cloned()
+            && !check_pod(&self.program, &pod)?
+        {
+            command = command.with_own_network();
+        }
+        let mut state = check_hooks(&context.environment)?;
+        if self.verb == PodmanVerb::Create {
+            state.require_configuration();
+        }
+        let guarded = guard_command(&command, guard, &state, context)?;
+        if self.dry_run {
+            print_dry_run(&self.program, &guarded, &state, context)?;
+            return Ok(CommandStatus::OK);
+        }
+        state.establish(self.verb == PodmanVerb::Run, context)?;
+        run_with_log(&self.program, &guarded.arguments, context)
     }
-    let state = check_hooks(environment)?;
-    let guarded = guard_command(&command, args.guard, &state, context)?;
-    if args.dry_run {
-        print_dry_run(&program, &guarded, &state, context)?;
-        return Ok(CommandStatus::OK);
-    }
-    if !state.faults.is_empty() {
-        return Err(PodmanCommandError::NotInForce(state.faults).into());
-    }
-    if state.needs_listener {
-        start_listener(context)?;
-    }
-    let log = HookErrorLog::open(&environment.hook_dirs().start);
-    let status = run_podman(&program, &guarded.arguments)?;
+}
+
+/// Runs podman, and prints what hooks have logged meanwhile if it fails.
+pub(super) fn run_with_log(
+    program: &Path,
+    arguments: &[OsString],
+    context: &CommandContext,
+) -> Result<CommandStatus, CommandError> {
+    let log = HookErrorLog::open(&context.environment.hook_dirs().start);
+    let status = run_podman(program, arguments)?;
     if status != CommandStatus::OK {
         for line in log.new_lines() {
             context.output.print_error_line(&format!("hook: {line}"));
         }
     }
     Ok(status)
+}
+
+/// Refuses mounts with which the container could answer its own questions.
+fn check_mounts(
+    command: &GuardableCommand,
+    environment: &UserEnvironment,
+) -> Result<(), PodmanCommandError> {
+    let sources = command.mount_sources();
+    let exposed = sources
+        .into_iter()
+        .find_map(|source| Some((find_exposed(&source, environment)?, source)));
+    match exposed {
+        Some((exposed, source)) => Err(PodmanCommandError::Exposed {
+            source_path: source,
+            exposed,
+        }),
+        None => Ok(()),
+    }
 }
 
 fn guard_command(

@@ -42,6 +42,14 @@ pub(super) struct GuardArgs {
     check_sni: bool,
 }
 
+/// The option about mounts.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(super) struct MountArgs {
+    /// Mount also what lets the container answer its own questions, such as your home directory
+    #[arg(long)]
+    pub(super) trust_mounts: bool,
+}
+
 /// The values of `--via`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum ViaArg {
@@ -61,6 +69,29 @@ pub(super) struct SignedPolicy {
 }
 
 impl GuardArgs {
+    /// Returns the options as arguments, for another call of this program.
+    pub(super) fn arguments(&self) -> Vec<String> {
+        let Self {
+            via,
+            allow,
+            deny,
+            profile,
+            hold,
+            check_sni,
+        } = self;
+        let via = match via {
+            ViaArg::Dialed => "dialed",
+            ViaArg::Filtered => "filtered",
+        };
+        let mut arguments = vec![format!("--via={via}")];
+        arguments.extend(allow.iter().map(|dest| format!("--allow={dest}")));
+        arguments.extend(deny.iter().map(|dest| format!("--deny={dest}")));
+        arguments.extend(profile.iter().map(|name| format!("--profile={name}")));
+        arguments.extend(hold.iter().map(|hold| format!("--hold={hold}")));
+        arguments.push(format!("--check-sni={check_sni}"));
+        arguments
+    }
+
     /// Returns the signed policy of a container.
     pub(super) fn sign(
         self,

@@ -29,6 +29,32 @@ pub(super) struct HookState {
     pub(super) hooks_directories: Vec<PathBuf>,
     /// The listener for supervisors must be started.
     pub(super) needs_listener: bool,
+    /// podman's configuration does not name our directory.
+    not_configured: Option<HookFault>,
+}
+
+impl HookState {
+    /// Makes it a fault that podman's configuration does not name our directory: podman looks for
+    /// hooks when a container starts, and `podman start` gets no `--hooks-dir`.
+    pub(super) fn require_configuration(&mut self) {
+        self.hooks_directories.clear();
+        self.faults.extend(self.not_configured.take());
+    }
+
+    /// Returns an error unless the hooks are in force, and starts the listener for `starts`.
+    pub(super) fn establish(
+        self,
+        starts: bool,
+        context: &CommandContext,
+    ) -> Result<(), CommandError> {
+        if !self.faults.is_empty() {
+            return Err(PodmanCommandError::NotInForce(self.faults).into());
+        }
+        if starts && self.needs_listener {
+            start_listener(context)?;
+        }
+        Ok(())
+    }
 }
 
 /// Returns the parts of this host on which the hooks depend.
@@ -49,17 +75,19 @@ pub(super) fn check_hooks(environment: &UserEnvironment) -> anyhow::Result<HookS
         faults: Vec::new(),
         hooks_directories: Vec::new(),
         needs_listener: false,
+        not_configured: None,
     };
     for fault in check.find_faults() {
-        match fault {
+        match &fault {
             HookFault::NotConfigured { directory, others } => {
                 // Ours last: of files with the same name the last counts.
-                state.hooks_directories = others;
-                state.hooks_directories.retain(|other| *other != directory);
-                state.hooks_directories.push(directory);
+                state.hooks_directories.clone_from(others);
+                state.hooks_directories.retain(|other| other != directory);
+                state.hooks_directories.push(directory.clone());
+                state.not_configured = Some(fault);
             }
-            fault if fault.is_mended_by_wrapper() => state.needs_listener = true,
-            fault => state.faults.push(fault),
+            _ if fault.is_mended_by_wrapper() => state.needs_listener = true,
+            _ => state.faults.push(fault),
         }
     }
     Ok(state)
@@ -67,7 +95,7 @@ pub(super) fn check_hooks(environment: &UserEnvironment) -> anyhow::Result<HookS
 
 /// Starts the listener, and returns when it accepts. It outlives this process and serves all
 /// containers.
-pub(super) fn start_listener(context: &CommandContext) -> Result<(), CommandError> {
+fn start_listener(context: &CommandContext) -> Result<(), CommandError> {
     let program = std::env::current_exe().context("cannot find this program")?;
     let path = context.environment.hook_dirs().start.join(START_SOCKET);
     let mut listener = Command::new(&program)

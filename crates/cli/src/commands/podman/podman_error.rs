@@ -16,6 +16,18 @@ pub enum PodmanCommandError {
     /// podman is not installed.
     #[error("podman is not installed: no such program in PATH")]
     NoPodman,
+    /// podman-compose is not installed.
+    #[error("podman-compose is not installed: no such program in PATH")]
+    NoCompose,
+    /// The program that podman-compose calls cannot be written.
+    #[error("cannot write {}", path.display())]
+    WriteEngine {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
     /// podman would talk to a service elsewhere.
     #[error(
         "the variable {0} is set: podman would start the container elsewhere, where it cannot be \
@@ -49,6 +61,19 @@ pub enum PodmanCommandError {
         pod: DisplayText,
         /// podman's message.
         message: DisplayText,
+    },
+    /// A mount would let the container answer its own questions.
+    #[error(
+        "the mount of {} is refused: with {} the container could answer its own questions or start \
+         programs outside",
+        source_path.display(),
+        exposed.display()
+    )]
+    Exposed {
+        /// The path that is mounted.
+        source_path: PathBuf,
+        /// The path that guards the container.
+        exposed: PathBuf,
     },
     /// The listener for supervisors did not start.
     #[error("the listener that starts supervisors did not come up: {0}")]
@@ -89,6 +114,15 @@ impl PodmanCommandError {
                 "make the pod with `podman pod create --network none`, or let --pod new:NAME make \
                  it"
                 .to_owned(),
+            ],
+            Self::Exposed { .. } => vec![
+                "mount the directories that it needs instead".to_owned(),
+                "--trust-mounts mounts it all the same".to_owned(),
+            ],
+            Self::NoCompose => vec![
+                "other compose programs: put what `terok-clearance podman annotations --form \
+                 compose` prints under each service"
+                    .to_owned(),
             ],
             _ => Vec::new(),
         }

@@ -120,4 +120,23 @@ mod tests {
         let missing = run_podman(Path::new("/nonexistent/podman"), &[]).unwrap_err();
         assert!(missing.to_string().contains("cannot execute"));
     }
+
+    #[test]
+    fn signals_of_this_process_alone_are_passed_on() {
+        for signal in [Signal::TERM, Signal::HUP, Signal::USR1] {
+            let place = tempfile::tempdir().unwrap();
+            let ready = place.path().join("ready");
+            let script = "trap 'exit 9' TERM HUP USR1; touch \"$0\"; while :; do sleep 0.02; done";
+            let arguments = ["-c".into(), script.into(), ready.clone().into_os_string()];
+            let sender = std::thread::spawn(move || {
+                while !ready.exists() {
+                    std::thread::yield_now();
+                }
+                kill_process(rustix::process::getpid(), signal).unwrap();
+            });
+            let status = run_podman(Path::new("/bin/sh"), &arguments).unwrap();
+            assert_eq!(status, CommandStatus(9), "{signal:?}");
+            sender.join().unwrap();
+        }
+    }
 }

@@ -11,8 +11,8 @@ use terok_clearance::Timestamp;
 use super::{RulesState, SharedRules};
 use crate::DialedPolicy;
 use crate::state_journal::{
-    BypassState, JournalChange, JournalState, JournaledBypass, JournaledRule, SharedJournal,
-    StartRule,
+    BypassState, JournalChange, JournalState, JournaledBypass, JournaledRule, JournaledStartRule,
+    SharedJournal,
 };
 
 /// The locked rules. Their changes are recorded before they are unlocked.
@@ -75,7 +75,7 @@ impl RulesState {
         }
         let mut revoked = earlier.map_or_else(Vec::new, |e| e.revoked_start_rules.clone());
         for spec in &policy.rules {
-            let own = StartRule::of(spec);
+            let own = JournaledStartRule::of(spec);
             match revoked.iter().position(|rule| Some(rule) == own.as_ref()) {
                 // Its number stays its own.
                 Some(at) => {
@@ -158,7 +158,7 @@ impl RulesState {
                 Some(JournalChange::Rule { rule })
             }
             TableChange::Removed(rule) if !rule.spec.origin.is_decision() => {
-                let rule = StartRule::of(&rule.spec)?;
+                let rule = JournaledStartRule::of(&rule.spec)?;
                 Some(JournalChange::StartRuleRevoked { rule })
             }
             TableChange::Removed(rule) | TableChange::Spent(rule) => {
@@ -172,3 +172,6 @@ impl RulesState {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
