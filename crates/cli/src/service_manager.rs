@@ -15,10 +15,10 @@ impl PassedFiles {
     /// Takes the descriptors over, before this process opens files of its own; empty without a
     /// service manager.
     pub(crate) fn take_over() -> io::Result<Self> {
-        let named: Vec<_> = sd_notify::listen_fds_with_names()?.collect();
-        let numbers: Vec<_> = named.iter().map(|(number, _)| *number).collect();
+        let passed: Vec<_> = sd_notify::listen_fds_with_names()?.collect();
+        let numbers: Vec<_> = passed.iter().map(|(number, _)| *number).collect();
         let files = netns::adopt_inherited_fds(&numbers)?;
-        let names = named.into_iter().map(|(_, name)| name);
+        let names = passed.into_iter().map(|(_, name)| name);
         Ok(Self(names.zip(files).collect()))
     }
 

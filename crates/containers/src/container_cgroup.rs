@@ -24,7 +24,7 @@ pub fn read_cgroup_id(process: &ProcessHandle) -> io::Result<Option<String>> {
 pub fn find_cgroup_id(text: &str) -> Option<&str> {
     let paths = text.lines().filter_map(|line| line.splitn(3, ':').nth(2));
     let directories = paths.flat_map(|path| path.split('/'));
-    directories.filter_map(id_of_directory).last()
+    directories.filter_map(id_of_directory).next_back()
 }
 
 fn id_of_directory(name: &str) -> Option<&str> {

@@ -11,7 +11,7 @@ use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::fs::OFlags;
 use rustix::net::sockopt::socket_peercred;
@@ -29,10 +29,10 @@ use crate::start_request::{
 
 /// Maximum time until the supervisor replies. A busy machine takes seconds, a usual one 20 ms.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
-/// Maximum time that the second hook waits until the supervisor has removed its sockets.
-const RELEASE_TIMEOUT: Duration = Duration::from_secs(3);
-/// Time between two looks at these sockets.
+/// Time between two looks at the sockets of a supervisor, for which the second hook waits.
 const RELEASE_POLL_INTERVAL: Duration = Duration::from_millis(5);
+/// Maximum looks: three seconds.
+const RELEASE_POLLS: u32 = 600;
 /// The size at which the log of failed hooks begins again.
 const MAX_LOG_BYTES: u64 = 256 * 1024;
 
@@ -142,8 +142,10 @@ pub fn create_runtime(state: &OciState, runtime_dir: &Path) -> Result<(), HookEr
 /// container is gone when nothing of it is left.
 pub fn poststop(state: &OciState, runtime_dir: &Path) {
     let directory = runtime_dir.join("terok/clearance").join(state.id.short());
-    let start = Instant::now();
-    while directory.exists() && start.elapsed() < RELEASE_TIMEOUT {
+    for _ in 0..RELEASE_POLLS {
+        if !directory.exists() {
+            return;
+        }
         std::thread::sleep(RELEASE_POLL_INTERVAL);
     }
 }

@@ -23,7 +23,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub enum NetworkClaim {
     /// This process; further containers of the namespace are announced at the listener.
-    Owned(SameUserListener),
+    Owned(Box<SameUserListener>),
     /// Another process, with its reply to the request.
     Joined(StartReply),
 }
@@ -58,7 +58,7 @@ pub async fn claim_network(
     let start = Instant::now();
     loop {
         match bind(path) {
-            Ok(listener) => return Ok(NetworkClaim::Owned(listener)),
+            Ok(listener) => return Ok(NetworkClaim::Owned(Box::new(listener))),
             Err(SocketBindError::InUse { .. }) => {}
             Err(error) => return Err(error.into()),
         }

@@ -68,17 +68,14 @@ pub fn perform(args: &Args, context: &CommandContext) -> Result<CommandStatus, C
     let kept = KeptContainers::take(&mut passed).context("cannot take the container over again")?;
     let status = block_on(async {
         raise_open_files_limit();
-        match kept {
-            Some(kept) => resume(kept, context).await,
-            None => {
-                let stream = match passed.take(CONNECTION_FILE) {
-                    Some(stream) => stream,
-                    None => rustix::io::dup(rustix::stdio::stdin())
-                        .context("cannot use standard input")?,
-                };
-                begin(stream, context).await
-            }
+        if let Some(kept) = kept {
+            return resume(kept, context).await;
         }
+        let stream = match passed.take(CONNECTION_FILE) {
+            Some(stream) => stream,
+            None => rustix::io::dup(rustix::stdio::stdin()).context("cannot use standard input")?,
+        };
+        begin(stream, context).await
     })?;
     // For systemd, a process that ends without having been ready has failed, and is started again.
     report_ready("no container").context("cannot notify the service manager")?;
@@ -111,7 +108,7 @@ async fn begin(stream: OwnedFd, context: &CommandContext) -> Result<CommandStatu
     };
     let claimed = claim(request, context).await;
     let network = match claimed {
-        Ok(ClaimedNetwork::Own(network)) => network,
+        Ok(ClaimedNetwork::Own(network)) => *network,
         Ok(ClaimedNetwork::Other(reply)) => {
             answer(connection, &reply).await;
             return Ok(CommandStatus::OK);
@@ -194,7 +191,7 @@ async fn receive(stream: OwnedFd) -> anyhow::Result<(StartConnection, StartReque
 /// The network namespace of a container that starts.
 enum ClaimedNetwork {
     /// It is this process's to guard.
-    Own(GuardedNetwork),
+    Own(Box<GuardedNetwork>),
     /// Another process guards it, and has replied.
     Other(StartReply),
 }
@@ -205,15 +202,15 @@ async fn claim(request: StartRequest, context: &CommandContext) -> anyhow::Resul
     let runtime_dir = context.environment.hook_dirs().start;
     let path = claim_path(&runtime_dir, container.netns_inode);
     let joins = match claim_network(&path, &request).await? {
-        NetworkClaim::Owned(joins) => joins,
+        NetworkClaim::Owned(joins) => *joins,
         NetworkClaim::Joined(reply) => return Ok(ClaimedNetwork::Other(reply)),
     };
     container.check_unconnected()?;
-    Ok(ClaimedNetwork::Own(GuardedNetwork {
+    Ok(ClaimedNetwork::Own(Box::new(GuardedNetwork {
         request,
         processes: SandboxProcesses::new(container.process),
         joins,
-    }))
+    })))
 }
 
 /// Sends the reply; returns `false` if the hook is gone.

@@ -89,7 +89,9 @@ fn render_with_subcommands(
     command: &clap::Command,
     pages: &mut Vec<(String, String)>,
 ) -> io::Result<()> {
-    let name = command.get_display_name().unwrap_or(command.get_name());
+    let name = command
+        .get_display_name()
+        .unwrap_or_else(|| command.get_name());
     pages.push((format!("{name}.1"), render_page(command.clone())?));
     let commands = command.get_subcommands().filter(|one| !one.is_hide_set());
     for below in commands.filter(|one| one.get_name() != "help") {

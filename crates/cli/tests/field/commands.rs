@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::harness::{ProgramOutput, UserSession, output_of};
 
 /// Every command that people see, with arguments that its parser takes, and whether it has `--json`.
-const COMMANDS: [(&str, &[&str], bool); 31] = [
+const COMMANDS: [(&str, &[&str], bool); 34] = [
     ("allow", &["web:1"], true),
     ("bypass", &["web", "--end"], true),
     ("clearance", &[], true),
@@ -18,6 +18,7 @@ const COMMANDS: [(&str, &[&str], bool); 31] = [
     ("config", &["show"], true),
     ("demo", &[], true),
     ("deny", &["web:1"], true),
+    ("doctor", &[], true),
     ("explain", &["web", "a.example"], true),
     // Refused, so that no test installs units for the account that runs it.
     ("install-service", &["--bin-path", "\n"], false),
@@ -26,6 +27,7 @@ const COMMANDS: [(&str, &[&str], bool); 31] = [
     ("man", &[], false),
     ("notifier", &[], false),
     ("notify", &["title"], true),
+    ("podman", &["run", "--dry-run", "--rm", "alpine"], true),
     ("preview", &[], true),
     ("profile", &["list"], true),
     ("reader", &["/nonexistent", "web"], false),
@@ -42,6 +44,7 @@ const COMMANDS: [(&str, &[&str], bool); 31] = [
     ("setup", &["--dry-run"], true),
     ("shield", &["profiles"], false),
     ("simple-clearance", &["web"], true),
+    ("status", &[], true),
     ("supervise", &["--pid", "4194304"], true),
     ("tui", &[], false),
     ("uninstall", &["--dry-run"], true),

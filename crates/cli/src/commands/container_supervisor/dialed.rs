@@ -28,18 +28,17 @@ pub(super) fn start(
     let GuardedNetwork {
         request, processes, ..
     } = network;
-    let KeptState { journal, gateway } = match kept {
-        Some(kept) => kept,
-        None => {
-            let process = processes.first_alive().context("the container has ended")?;
-            let gateway = GatewayNetns::build(&process).context("cannot build the gateway")?;
-            let kept = KeptState {
-                gateway: Some(gateway),
-                journal: StateJournal::create().context("cannot create the state")?,
-            };
-            keep_container(request, processes, &kept).context("cannot keep the container")?;
-            kept
-        }
+    let KeptState { journal, gateway } = if let Some(kept) = kept {
+        kept
+    } else {
+        let process = processes.first_alive().context("the container has ended")?;
+        let gateway = GatewayNetns::build(&process).context("cannot build the gateway")?;
+        let kept = KeptState {
+            gateway: Some(gateway),
+            journal: StateJournal::create().context("cannot create the state")?,
+        };
+        keep_container(request, processes, &kept).context("cannot keep the container")?;
+        kept
     };
     let gateway = gateway.context("the gateway of the container was not kept")?;
     let environment = &context.environment;

@@ -42,16 +42,15 @@ pub(super) async fn start(
     let policy = read_filtered_rules(&given_rules(&given), context)?;
     let audit = begin_record(network, &identity, Vec::new(), context)?;
     let observed = audit.clone();
-    let journal = match kept {
-        Some(kept) => kept.journal,
-        None => {
-            let kept = KeptState {
-                journal: StateJournal::create().context("cannot create the state")?,
-                gateway: None,
-            };
-            keep_container(request, processes, &kept).context("cannot keep the container")?;
-            kept.journal
-        }
+    let journal = if let Some(kept) = kept {
+        kept.journal
+    } else {
+        let kept = KeptState {
+            journal: StateJournal::create().context("cannot create the state")?,
+            gateway: None,
+        };
+        keep_container(request, processes, &kept).context("cannot keep the container")?;
+        kept.journal
     };
     let supervisor = Supervisor::start(SupervisorConfig {
         journal: Some(journal),
