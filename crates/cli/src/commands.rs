@@ -283,7 +283,7 @@ impl CliCommand {
 
             Self::SimpleClearance(args) => simple_clearance::perform(args, context),
 
-            Self::Status(args) => status::perform(args, context),
+            Self::Status(args) => status::perform(&args, context),
 
             Self::Supervise(args) => supervise::perform(args, context),
 

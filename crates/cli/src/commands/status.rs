@@ -48,11 +48,11 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub fn perform(args: Args, context: &CommandContext) -> Result<CommandStatus, CommandError> {
+pub fn perform(args: &Args, context: &CommandContext) -> Result<CommandStatus, CommandError> {
     raise_open_files_limit();
     block_on(async {
         let mut stop = StopSignals::catch()?;
-        let surveyed = async { tokio::join!(read_hubs(&args, context), read_units(context)) };
+        let surveyed = async { tokio::join!(read_hubs(args, context), read_units(context)) };
         let (survey, units) = tokio::select! {
             status = stop.wait() => return Ok(status),
             surveyed = surveyed => surveyed,
