@@ -50,7 +50,9 @@ fn podman_run_guards_with_and_without_systemd() {
             host.systemctl("disable --now clearance-supervisor.socket");
             host.machine.done(
                 Account::Root,
-                "systemctl mask --now user@$(id -u op).service",
+                "unit=user@$(id -u op).service; systemctl mask $unit && \
+                 systemctl kill --signal KILL $unit && \
+                 while systemctl is-active --quiet $unit; do sleep 0.05; done",
             );
             host.machine.done(
                 Account::Root,
