@@ -230,8 +230,8 @@ fn measure_idle(
         descriptors += descriptor_count(*pid)?;
     }
     report.print_row(&BenchRow::new(
-        format!("{IDLE}, descriptors, each of {count}"),
-        "",
+        format!("{IDLE}, each of {count}"),
+        "descriptors",
         figure(descriptors) / figure(count),
         BenchGoal::None,
     ));

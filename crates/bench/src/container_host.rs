@@ -65,6 +65,8 @@ impl ContainerHost {
         isolate_environment(&mut command, directory.path());
         command
             .args(["container-supervisor", "--listen"])
+            // Not a line for each container.
+            .env("RUST_LOG", "warn")
             .stderr(Stdio::inherit());
         let host = Self {
             containers: Vec::new(),
