@@ -30,6 +30,7 @@ use crate::bench_netns::{PacketSender, bench_policy, open_netfilter_socket, set_
 use crate::bench_shield::measure_bare_elements;
 use crate::latency_samples::{LatencySamples, SpanTimer};
 use crate::measured_program::{MeasuredProgram, ProgramKind};
+use crate::proc_stats::pss_mib;
 use crate::report::{BenchGoal, BenchReport, BenchRow};
 
 const CONTAINER_NAME: &str = "bench";
@@ -250,7 +251,7 @@ fn bench_idle_supervisor(report: &BenchReport, part: usize) -> anyhow::Result<()
         }
         let mut ours = 0.0;
         for (supervisor, _) in &sandboxes {
-            ours += read_pss_mib(supervisor.child.id())?;
+            ours += pss_mib(supervisor.child.id())?;
         }
         drop(sandboxes);
         let python = match &python {
@@ -295,7 +296,7 @@ fn bench_idle_supervisor(report: &BenchReport, part: usize) -> anyhow::Result<()
 }
 
 /// Returns the memory in MiB of this number of pairs of the Python stack's hub and verdict helper.
-fn measure_python_memory_mib(python: &ProgramKind, pairs: usize) -> anyhow::Result<f64> {
+pub(crate) fn measure_python_memory_mib(python: &ProgramKind, pairs: usize) -> anyhow::Result<f64> {
     let ProgramKind::Python(interpreter) = python else {
         return Ok(0.0);
     };
@@ -319,7 +320,7 @@ fn measure_python_memory_mib(python: &ProgramKind, pairs: usize) -> anyhow::Resu
     }
     let mut total = 0.0;
     for (hub, helper, _) in &running {
-        total += hub.pss_mib()? + read_pss_mib(helper.id())?;
+        total += hub.pss_mib()? + pss_mib(helper.id())?;
     }
     Ok(total)
 }
@@ -470,14 +471,4 @@ fn wait_for_socket(path: &Path) -> anyhow::Result<()> {
         thread::sleep(Duration::from_micros(20));
     }
     Ok(())
-}
-
-/// Returns the proportional set size of a process in MiB.
-fn read_pss_mib(pid: u32) -> anyhow::Result<f64> {
-    let path = format!("/proc/{pid}/smaps_rollup");
-    let text = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
-    let kib: Option<f64> = kib.and_then(|kib| kib.parse().ok());
-    Ok(kib.with_context(|| format!("{path} has no Pss"))? / 1024.0)
 }

@@ -7,6 +7,7 @@
 //! supervisor, a program that only reads the packet log. Measurements that need a network run in a
 //! private network namespace.
 
+mod bench_containers;
 mod bench_dialed;
 mod bench_flood;
 mod bench_hub;
@@ -18,6 +19,7 @@ mod bench_rules;
 mod bench_screen;
 mod bench_shield;
 mod bench_watch;
+mod container_host;
 mod dialed_peers;
 mod fake_desktop;
 mod latency_samples;
@@ -68,6 +70,7 @@ fn run() -> anyhow::Result<()> {
     let mut quick = false;
     let mut packets_only = false;
     let mut dialed_only = false;
+    let mut containers_only = false;
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let mut directory = || arguments.next().context("the directory is missing");
@@ -87,6 +90,8 @@ fn run() -> anyhow::Result<()> {
                 return bench_packets::serve_supervisor(directory.as_ref(), pid);
             }
             "serve-probe" => return probe::serve(),
+            "start-client" => return bench_containers::run_start_client(directory()?.as_ref()),
+            "container-rows" => containers_only = true,
             "dialed-rows" => dialed_only = true,
             "packet-rows" => packets_only = true,
             "--json" => report.json = true,
@@ -106,6 +111,9 @@ fn run() -> anyhow::Result<()> {
     if dialed_only {
         return bench_dialed::measure_in_namespace(&report, part);
     }
+    if containers_only {
+        return bench_containers::measure_in_namespaces(&report, part);
+    }
     report.print_header();
     bench_hub::measure(&mut report, part)?;
     bench_screen::measure(&report, part)?;
@@ -115,6 +123,7 @@ fn run() -> anyhow::Result<()> {
     bench_rules::measure(&report, part)?;
     bench_shield::measure(&report, part)?;
     bench_dialed::measure(&report)?;
+    bench_containers::measure(&report)?;
     let mut again = vec!["packet-rows".to_owned()];
     again.extend(std::env::args().skip(1));
     let status = bench_netns::run_in_namespaces(&again)?;

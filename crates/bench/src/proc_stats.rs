@@ -19,7 +19,7 @@ impl MeasuredChild {
 
     /// Returns the processor time of all threads in milliseconds.
     pub(crate) fn cpu_time_ms(&self) -> anyhow::Result<f64> {
-        sum_over_threads(&self.0.id().to_string(), "schedstat", parse_schedstat_ms)
+        cpu_time_ms(self.0.id())
     }
 
     /// Returns the number of voluntary and involuntary context switches of all threads.
@@ -42,11 +42,51 @@ impl MeasuredChild {
 
     /// Returns the proportional set size in MiB.
     pub(crate) fn pss_mib(&self) -> anyhow::Result<f64> {
-        let path = format!("/proc/{}/smaps_rollup", self.0.id());
-        let text = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
-        let kib = parse_field(&text, "Pss:").with_context(|| format!("{path} has no Pss"))?;
-        Ok(kib / 1024.0)
+        pss_mib(self.0.id())
     }
+}
+
+/// Returns the proportional set size of a process in MiB.
+pub(crate) fn pss_mib(pid: u32) -> anyhow::Result<f64> {
+    let path = format!("/proc/{pid}/smaps_rollup");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+    let kib = parse_field(&text, "Pss:").with_context(|| format!("{path} has no Pss"))?;
+    Ok(kib / 1024.0)
+}
+
+/// Returns the processor time of all threads of a process in milliseconds.
+pub(crate) fn cpu_time_ms(pid: u32) -> anyhow::Result<f64> {
+    sum_over_threads(&pid.to_string(), "schedstat", parse_schedstat_ms)
+}
+
+/// Returns the number of open descriptors of a process.
+pub(crate) fn descriptor_count(pid: u32) -> anyhow::Result<usize> {
+    let path = format!("/proc/{pid}/fd");
+    let files = std::fs::read_dir(&path).with_context(|| format!("reading {path}"))?;
+    Ok(files.count())
+}
+
+/// Returns the processes whose parent is one of `parents`.
+pub(crate) fn list_children(parents: &[u32]) -> anyhow::Result<Vec<u32>> {
+    let mut children = Vec::new();
+    for entry in std::fs::read_dir("/proc").context("reading /proc")? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        let Some(pid) = name.and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        // The process may have ended meanwhile.
+        let Ok(text) = std::fs::read_to_string(path.join("stat")) else {
+            continue;
+        };
+        // After the name in brackets come the state and the parent.
+        let fields = text.rsplit_once(')').map(|(_, fields)| fields);
+        let parent = fields.and_then(|fields| fields.split_whitespace().nth(1)?.parse().ok());
+        if parent.is_some_and(|parent: u32| parents.contains(&parent)) {
+            children.push(pid);
+        }
+    }
+    Ok(children)
 }
 
 /// Returns the processor time of all threads of this program in milliseconds.
