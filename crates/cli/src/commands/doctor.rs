@@ -23,7 +23,7 @@ pub(super) const ABOUT: &str = "Check what this host needs, each with the comman
 
 Tries the kernel out with a sandbox of its own, and looks at podman, hooks, systemd units, the \
 session bus, the notification service, the configuration and the record. Changes nothing, and \
-takes at most three seconds.";
+takes less than a second, and a few seconds if a program does not answer.";
 
 /// Command-line arguments.
 #[derive(Debug, Clone, Copy, clap::Args)]
