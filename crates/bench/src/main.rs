@@ -44,8 +44,8 @@ const USAGE: &str = "\
 Usage: clearance-bench [--json] [--quick] [ROW…]
 
 Measures each row and its floor, and prints the ratio. Any ROW selects the rows whose name contains
-this text. Build the benchmark with --release; the rows about user interfaces and `run` need the
-program `terok-clearance` in the same directory.
+this text. Build the benchmark with --release; the rows about user interfaces, `run` and containers
+need the program `terok-clearance` in the same directory.
 
   --json   one JSON object per row
   --quick  a tenth of the rounds, to test the benchmark
