@@ -192,6 +192,14 @@ impl AnsweringOperator {
         }
     }
 
+    /// Returns the question about `name` once a connection waits for it. A late report about an
+    /// earlier question may come first.
+    async fn waiting_for(&mut self, name: &str) -> Arc<Request> {
+        let is_waited_for =
+            |question: &Request| question.dest.as_str() == name && question.waiting == Some(1);
+        self.until(is_waited_for).await
+    }
+
     async fn answer(&self, request: &Request, action: DecisionAction, seconds: Option<u32>) {
         let scope = Scope {
             seconds,
@@ -225,14 +233,14 @@ async fn a_connection_that_waits_passes_after_a_kill_with_the_same_question() {
     // Rules of answers: one that lasts, one that is revoked, a deny.
     let mut allowed = kept.connect("kept.example");
     let stand_in = allowed.next_line();
-    let question = operator.until(|question| question.waiting == Some(1)).await;
+    let question = operator.waiting_for("kept.example").await;
     operator
         .answer(&question, DecisionAction::Allow, Some(3_600))
         .await;
     assert_eq!(allowed.next_line(), "hello");
     let mut revoked = kept.connect("gone.example");
     revoked.next_line();
-    let question = operator.until(|question| question.waiting == Some(1)).await;
+    let question = operator.waiting_for("gone.example").await;
     operator
         .answer(&question, DecisionAction::Allow, None)
         .await;
@@ -246,7 +254,7 @@ async fn a_connection_that_waits_passes_after_a_kill_with_the_same_question() {
     // The connection that waits.
     let mut waiting = kept.connect("app.example");
     let address = waiting.next_line();
-    let question = operator.until(|question| question.waiting == Some(1)).await;
+    let question = operator.waiting_for("app.example").await;
     assert_eq!(question.dest.as_str(), "app.example");
     supervisor.kill();
     drop(operator);
@@ -264,7 +272,7 @@ async fn a_connection_that_waits_passes_after_a_kill_with_the_same_question() {
     let again = if again.waiting == Some(1) {
         Arc::clone(again)
     } else {
-        operator.until(|question| question.waiting == Some(1)).await
+        operator.waiting_for("app.example").await
     };
     assert_eq!(again.id, question.id);
     let listed = operator.client.list().await.unwrap();
@@ -288,7 +296,7 @@ async fn a_connection_that_waits_passes_after_a_kill_with_the_same_question() {
     }
     let mut client = kept.connect("gone.example");
     client.next_line();
-    let asked = operator.until(|question| question.waiting == Some(1)).await;
+    let asked = operator.waiting_for("gone.example").await;
     assert_eq!(asked.dest.as_str(), "gone.example");
     assert_ne!(asked.id, question.id);
     third.kill();
@@ -301,7 +309,7 @@ async fn without_a_supervisor_nothing_passes() {
     let (mut operator, _) = AnsweringOperator::connect(&hub).await;
     let mut allowed = kept.connect("kept.example");
     allowed.next_line();
-    let question = operator.until(|question| question.waiting == Some(1)).await;
+    let question = operator.waiting_for("kept.example").await;
     operator
         .answer(&question, DecisionAction::Allow, None)
         .await;
