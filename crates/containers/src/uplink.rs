@@ -12,7 +12,7 @@ use rustix::pipe::PipeFlags;
 use terok_clearance::DisplayText;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStderr, Command};
 use tokio::time::timeout;
 
 /// Maximum time until the connection stands. Usual are 50 ms.
@@ -37,6 +37,8 @@ enum UplinkKind {
 #[derive(Debug)]
 pub struct Uplink {
     child: Child,
+    /// What the program says. A full pipe would stop the program, and a closed one end it.
+    messages: Option<ChildStderr>,
 }
 
 /// A container was not connected.
@@ -109,9 +111,18 @@ impl Uplink {
         started?.map_err(failed)
     }
 
-    /// Resolves when the program has ended. Cancel safe.
+    /// Resolves when the program has ended, and discards what it says until then. Cancel safe.
     pub async fn wait(&mut self) {
-        if let Err(error) = self.child.wait().await {
+        let Self { child, messages } = self;
+        let discarded = async {
+            if let Some(messages) = messages
+                && let Err(error) = tokio::io::copy(messages, &mut tokio::io::sink()).await
+            {
+                tracing::debug!(%error, "the messages of the connecting program are not read");
+            }
+        };
+        let (ended, ()) = tokio::join!(child.wait(), discarded);
+        if let Err(error) = ended {
             tracing::warn!(%error, "cannot wait for the program that connects the container");
             std::future::pending::<()>().await;
         }
@@ -147,7 +158,8 @@ async fn start_program(
     drop(command);
     let mut ready = pipe::Receiver::from_owned_fd(ready)?;
     if ready.read_u8().await.is_ok() {
-        return Ok(Ok(Uplink { child }));
+        let messages = child.stderr.take();
+        return Ok(Ok(Uplink { child, messages }));
     }
     child.start_kill()?;
     let mut text = Vec::new();
@@ -192,3 +204,37 @@ const SLIRP_ARGUMENTS: [&str; 8] = [
     "--enable-seccomp",
     "--ready-fd=0",
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    /// Returns a program that runs a script; standard input is the pipe of readiness.
+    fn program(directory: &tempfile::TempDir, script: &str) -> UplinkProgram {
+        let path = directory.path().join("slirp4netns");
+        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
+        UplinkProgram::new(path, UplinkKind::Slirp4netns)
+    }
+
+    #[tokio::test]
+    async fn a_program_with_more_messages_than_a_pipe_holds_is_not_stopped_by_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let script = "printf 1 >&0; head -c 1000000 /dev/zero >&2";
+        let program = program(&directory, script);
+        let own = ProcessHandle::current().unwrap();
+        let mut uplink = Uplink::start(&program, &own).await.unwrap();
+        uplink.wait().await;
+    }
+
+    #[tokio::test]
+    async fn the_words_of_a_program_that_fails_are_the_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let program = program(&directory, "echo no tap device >&2; exit 1");
+        let own = ProcessHandle::current().unwrap();
+        let error = Uplink::start(&program, &own).await.unwrap_err();
+        assert!(error.to_string().ends_with("no tap device"), "{error}");
+    }
+}
