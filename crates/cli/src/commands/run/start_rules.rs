@@ -58,28 +58,19 @@ pub(super) fn read_start_rules(
         Some(directory) => ProjectPath::find(directory).map_err(RuleStoreError::from)?,
         None => store.project_of(working_dir, context.environment.home())?,
     };
-    let limits = organisation.map(|organisation| &organisation.answers);
-    let longest = limits.and_then(|limits| limits.max_lifetime.as_ref());
     Ok(RunRules {
         rules,
         profiles: {
             let names = merged.required_profiles.iter().chain(&merged.profiles);
             names.map(|name| DisplayText::new(name.as_str())).collect()
         },
-        has_ceiling: organisation.is_some_and(|policy| policy.destinations.ceiling.is_some()),
         kept: Some(KeptFiles {
             store,
             project: Some(project),
         }),
         trusted_file: trusted,
-        longest_answer: longest.map_or(LongestAnswer::Always, |limit| longest_answer(limit.value)),
-        forbids_bypass: limits
-            .and_then(|limits| limits.allow_bypass.as_ref())
-            .is_some_and(|allowed| !allowed.value),
-        forbids_approver: limits
-            .and_then(|limits| limits.allow_approver.as_ref())
-            .is_some_and(|allowed| !allowed.value),
         learns: args.learn,
+        ..limited_rules(organisation)
     })
 }
 
@@ -123,16 +114,23 @@ pub(crate) fn read_container_rules(
     }
     let project = given.project.as_deref().map(ProjectPath::find).transpose();
     let project = project.map_err(RuleStoreError::from)?;
-    let limits = organisation.map(|organisation| &organisation.answers);
-    let longest = limits.and_then(|limits| limits.max_lifetime.as_ref());
     Ok(RunRules {
         rules,
         profiles: {
             let names = required.iter().chain(&given.profiles);
             names.map(|name| DisplayText::new(name.as_str())).collect()
         },
-        has_ceiling: organisation.is_some_and(|policy| policy.destinations.ceiling.is_some()),
         kept: Some(KeptFiles { store, project }),
+        ..limited_rules(organisation)
+    })
+}
+
+/// Returns no rules, within the limits of the organisation.
+fn limited_rules(organisation: Option<&OrganisationPolicy>) -> RunRules {
+    let limits = organisation.map(|organisation| &organisation.answers);
+    let longest = limits.and_then(|limits| limits.max_lifetime.as_ref());
+    RunRules {
+        has_ceiling: organisation.is_some_and(|policy| policy.destinations.ceiling.is_some()),
         longest_answer: longest.map_or(LongestAnswer::Always, |limit| longest_answer(limit.value)),
         forbids_bypass: limits
             .and_then(|limits| limits.allow_bypass.as_ref())
@@ -141,7 +139,7 @@ pub(crate) fn read_container_rules(
             .and_then(|limits| limits.allow_approver.as_ref())
             .is_some_and(|allowed| !allowed.value),
         ..RunRules::default()
-    })
+    }
 }
 
 /// Returns the profiles that the organisation requires.
