@@ -118,8 +118,8 @@ async fn run_inspect(program: &Path, container: &ContainerId) -> Option<Containe
 
 /// Parses the record of the first container.
 fn parse_inspect_output(json: &[u8]) -> Option<ContainerInfo> {
-    let containers: Vec<PodmanContainer> = serde_json::from_slice(json).ok()?;
-    let PodmanContainer {
+    let containers: Vec<InspectedContainer> = serde_json::from_slice(json).ok()?;
+    let InspectedContainer {
         id,
         name,
         state,
@@ -137,25 +137,25 @@ fn parse_inspect_output(json: &[u8]) -> Option<ContainerInfo> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct PodmanContainer {
+struct InspectedContainer {
     id: String,
     #[serde(default)]
     name: String,
     #[serde(default)]
-    state: PodmanContainerState,
+    state: InspectedState,
     #[serde(default)]
-    config: PodmanContainerConfig,
+    config: InspectedConfig,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-struct PodmanContainerState {
+struct InspectedState {
     status: String,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-struct PodmanContainerConfig {
+struct InspectedConfig {
     #[serde(deserialize_with = "or_none")]
     annotations: BTreeMap<String, String>,
 }

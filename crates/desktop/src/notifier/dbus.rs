@@ -262,7 +262,7 @@ struct SentCall {
 }
 
 /// The end of a connection.
-enum ConnectionEnd {
+enum BusConnectionEnd {
     /// The notifier is disconnected or dropped.
     Requested,
     /// The bus closed the connection or does not accept messages.
@@ -275,12 +275,12 @@ impl DbusTask {
         loop {
             let connection = bus.connection.clone();
             match self.serve_connection(bus).await {
-                ConnectionEnd::Requested => {
+                BusConnectionEnd::Requested => {
                     self.state = NotificationState::default();
                     drop(timeout(self.session.call_timeout, connection.close()).await);
                     return;
                 }
-                ConnectionEnd::Lost(error) => {
+                BusConnectionEnd::Lost(error) => {
                     tracing::warn!(
                         error,
                         "the connection to the session bus is lost: popups \
@@ -299,7 +299,7 @@ impl DbusTask {
     }
 
     /// Serves one connection until it ends.
-    async fn serve_connection(&mut self, mut bus: SessionBus) -> ConnectionEnd {
+    async fn serve_connection(&mut self, mut bus: SessionBus) -> BusConnectionEnd {
         let connected = StateEvent::Connected {
             owner: bus.owner.take(),
             activatable: bus.activatable,
@@ -308,7 +308,7 @@ impl DbusTask {
         let mut sent: HashMap<NonZeroU32, SentCall> = HashMap::new();
         loop {
             if let Err(error) = self.send_calls(&bus, &mut sent).await {
-                return ConnectionEnd::Lost(error);
+                return BusConnectionEnd::Lost(error);
             }
             self.publish_capabilities();
             let until = sent.values().filter_map(|sent| sent.deadline);
@@ -316,11 +316,11 @@ impl DbusTask {
             tokio::select! {
                 message = bus.stream.next() => match message {
                     Some(Ok(message)) => self.handle_message(&message, &mut sent),
-                    Some(Err(error)) => return ConnectionEnd::Lost(error.to_string()),
-                    None => return ConnectionEnd::Lost("the connection is closed".to_owned()),
+                    Some(Err(error)) => return BusConnectionEnd::Lost(error.to_string()),
+                    None => return BusConnectionEnd::Lost("the connection is closed".to_owned()),
                 },
                 command = self.commands.recv() => match command {
-                    None | Some(NotifierCommand::Disconnect) => return ConnectionEnd::Requested,
+                    None | Some(NotifierCommand::Disconnect) => return BusConnectionEnd::Requested,
                     Some(NotifierCommand::State(event)) => {
                         self.state.apply(event, Instant::now());
                     }
